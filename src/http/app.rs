@@ -1,0 +1,18 @@
+//! What handlers may reach: handles that `server` fills in, traits wherever a lower edge would be crossed.
+
+use std::sync::Arc;
+
+use crate::io::Clock;
+use crate::storage::{Appender, Querier};
+
+/// The parts of the server behind the HTTP door.
+pub struct App {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where samples go.
+    pub appender: Arc<dyn Appender>,
+    /// Where samples come from.
+    pub querier: Arc<dyn Querier>,
+    /// The process's secret seed for series keys.
+    pub seed: u64,
+}

@@ -1,0 +1,11 @@
+//! Campanile: metrics, alerting and click counting in one durable binary.
+//!
+//! `ARCHITECTURE.md` beside this file says which module owns what and which may import which.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+pub mod http;
+pub mod io;
+pub mod model;
+pub mod query;
+pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The binary: reads arguments and calls the library.
+
+fn main() {}

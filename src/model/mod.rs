@@ -1,0 +1,20 @@
+//! The words of the trade: time, labels, samples, batches, alerts. No I/O, no async, no clock.
+//!
+//! Every other module speaks in these types, so that a unit or an identity is never a matter of opinion.
+
+mod alert;
+mod batch;
+mod histogram;
+mod labels;
+mod matcher;
+mod time;
+
+pub use alert::{Alert, Fingerprint};
+pub use batch::{
+    BatchSeries, Exemplar, HistogramSample, LabelError, LabelSource, MetricKind, MetricMetadata, OwnedSeries, Sample,
+    SeriesKey, WriteBatch, is_stale, stale_marker,
+};
+pub use histogram::{CounterResetHint, FloatHistogram, SCHEMA_CUSTOM, Span};
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_valid_label_name, is_valid_metric_name};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use time::{DurationError, Interval, Millis, TimeRange};

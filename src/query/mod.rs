@@ -1,0 +1,9 @@
+//! The query language: a superset of PromQL. Text → tokens → tree → plan → value.
+//!
+//! Evaluation is pure: an [`Engine`] is given a `storage::Querier`, a time and limits, and reads no clock.
+
+mod result;
+
+pub use result::{
+    Interruption, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryStats, QueryValue, VectorSample,
+};
