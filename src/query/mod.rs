@@ -2,6 +2,7 @@
 //!
 //! Evaluation is pure: an [`Engine`] is given a `storage::Querier`, a time and limits, and reads no clock.
 
+pub mod functions;
 mod result;
 
 pub use result::{

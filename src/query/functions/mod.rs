@@ -1,0 +1,130 @@
+//! The function table: one row for each function of the query language.
+//!
+//! Type check, planner, evaluator, `/api/v1/functions`, completion and the manual all read the row. A new function is a
+//! row in `table.rs` and a case in `tests/golden/query/`.
+
+mod table;
+
+use std::fmt;
+
+pub use table::FUNCTIONS;
+
+/// The types of the language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// A number.
+    Scalar,
+    /// A text.
+    String,
+    /// One sample for each series.
+    InstantVector,
+    /// A window of samples for each series.
+    RangeVector,
+}
+
+impl Type {
+    /// Returns the type's name as error messages spell it (`instant vector`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Type::Scalar => "scalar",
+            Type::String => "string",
+            Type::InstantVector => "instant vector",
+            Type::RangeVector => "range vector",
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How often a function's last argument may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// Exactly once, as all others.
+    Once,
+    /// Not at all, or up to this often.
+    UpTo(usize),
+    /// Not at all, or any number of times.
+    Any,
+}
+
+/// One function.
+#[derive(Debug)]
+pub struct Function {
+    /// How it is called; case counts.
+    pub name: &'static str,
+    /// The types of its arguments; [`Function::last`] says whether the last may be left out or repeated.
+    pub args: &'static [Type],
+    /// How often the last argument may be given.
+    pub last: Last,
+    /// The type of its value.
+    pub returns: Type,
+    /// What it does, in a sentence or two.
+    pub doc: &'static str,
+    /// A call that parses.
+    pub example: &'static str,
+    /// Whether Prometheus has it behind a feature flag.
+    pub experimental: bool,
+}
+
+impl Function {
+    /// Returns the fewest arguments that it takes.
+    pub fn args_min(&self) -> usize {
+        match self.last {
+            Last::Once => self.args.len(),
+            Last::UpTo(_) | Last::Any => self.args.len() - 1,
+        }
+    }
+
+    /// Returns the most arguments that it takes; `None` when there is no limit.
+    pub fn args_max(&self) -> Option<usize> {
+        match self.last {
+            Last::Once => Some(self.args.len()),
+            Last::UpTo(times) => Some(self.args.len() - 1 + times),
+            Last::Any => None,
+        }
+    }
+
+    /// Returns the type of the argument at `index`: the last type repeats.
+    pub fn arg_type(&self, index: usize) -> Option<Type> {
+        self.args.get(index).or(self.args.last()).copied()
+    }
+}
+
+impl PartialEq for Function {
+    /// Names are unique.
+    fn eq(&self, other: &Function) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Function {}
+
+/// Returns the function called `name`.
+pub fn find(name: &str) -> Option<&'static Function> {
+    let at = FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok()?;
+    Some(&FUNCTIONS[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_documented() {
+        assert!(FUNCTIONS.is_sorted_by(|a, b| a.name < b.name));
+        for function in FUNCTIONS {
+            assert!(function.doc.ends_with('.'), "{}: doc is no sentence", function.name);
+            assert!(
+                function.example.contains(&format!("{}(", function.name)),
+                "{}: example calls something else",
+                function.name
+            );
+            assert_eq!(find(function.name), Some(function));
+        }
+        assert!(find("Rate").is_none() && find("").is_none());
+    }
+}
