@@ -5,40 +5,8 @@
 
 mod table;
 
-use std::fmt;
-
+pub use super::types::Type;
 pub use table::FUNCTIONS;
-
-/// The types of the language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Type {
-    /// A number.
-    Scalar,
-    /// A text.
-    String,
-    /// One sample for each series.
-    InstantVector,
-    /// A window of samples for each series.
-    RangeVector,
-}
-
-impl Type {
-    /// Returns the type's name as error messages spell it (`instant vector`).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Type::Scalar => "scalar",
-            Type::String => "string",
-            Type::InstantVector => "instant vector",
-            Type::RangeVector => "range vector",
-        }
-    }
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// How often a function's last argument may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
