@@ -3,11 +3,18 @@
 //! The traits promise what POSIX promises and no more: a written byte is durable after [`DiskFile::sync`], a created,
 //! linked, renamed or removed name after [`Disk::sync_dir`]. `SimDisk` holds callers to that.
 
+mod map;
+mod os;
+mod sim;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use os::OsDisk;
+pub use sim::SimDisk;
 
 /// A file system. All methods block.
 pub trait Disk: Send + Sync {
@@ -152,4 +159,110 @@ pub struct Space {
     pub free: u64,
     /// The file system's size.
     pub total: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the traits promise, asked of both twins.
+
+    use super::*;
+
+    fn each_disk(check: impl Fn(&dyn Disk, &Path)) {
+        let dir = tempfile::tempdir().unwrap();
+        check(&OsDisk, dir.path());
+        let disk = SimDisk::seeded(1);
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        check(&disk, Path::new("/data"));
+    }
+
+    fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
+        result.err().expect("an error was expected").kind()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        each_disk(|disk, dir| {
+            let path = dir.join("a");
+            let file = disk.create(&path).unwrap();
+            assert!(file.is_empty().unwrap());
+            file.write_all_at(b"hello", 3).unwrap();
+            file.sync().unwrap();
+            let mut bytes = [1; 8];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert_eq!(&bytes, b"\0\0\0hello");
+            assert_eq!(kind(file.read_exact_at(&mut bytes, 1)), io::ErrorKind::UnexpectedEof);
+            assert_eq!(&disk.map(&path).unwrap()[..], b"\0\0\0hello");
+            file.set_len(4).unwrap();
+            assert_eq!(disk.open_read(&path).unwrap().len().unwrap(), 4);
+            file.set_len(6).unwrap();
+            assert_eq!(&disk.map(&path).unwrap()[..], b"\0\0\0h\0\0");
+            assert!(disk.open_read(&path).unwrap().write_all_at(b"x", 0).is_err());
+        });
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_no_bytes() {
+        each_disk(|disk, dir| {
+            disk.create(&dir.join("empty")).unwrap();
+            assert!(disk.map(&dir.join("empty")).unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn names_behave_as_posix_says() {
+        each_disk(|disk, dir| {
+            let (a, b) = (dir.join("a"), dir.join("b"));
+            disk.create(&a).unwrap().write_all_at(b"1", 0).unwrap();
+            assert_eq!(kind(disk.create(&a)), io::ErrorKind::AlreadyExists);
+            disk.hard_link(&a, &b).unwrap();
+            assert_eq!(kind(disk.hard_link(&a, &b)), io::ErrorKind::AlreadyExists);
+            disk.remove_file(&a).unwrap();
+            assert_eq!(kind(disk.open(&a)), io::ErrorKind::NotFound);
+            disk.create(&a).unwrap();
+            disk.rename(&b, &a).unwrap();
+            assert_eq!(&disk.map(&a).unwrap()[..], b"1");
+            assert_eq!(kind(disk.remove_file(&b)), io::ErrorKind::NotFound);
+            assert_eq!(kind(disk.list(&dir.join("none"))), io::ErrorKind::NotFound);
+            assert_eq!(kind(disk.create(&dir.join("none/x"))), io::ErrorKind::NotFound);
+            assert_eq!(kind(disk.sync_dir(&dir.join("none"))), io::ErrorKind::NotFound);
+        });
+    }
+
+    #[test]
+    fn a_directory_lists_its_names_in_order_and_goes_away_whole() {
+        each_disk(|disk, dir| {
+            disk.create_dir_all(&dir.join("d/e")).unwrap();
+            disk.create_dir_all(&dir.join("d/e")).unwrap();
+            disk.create(&dir.join("d/z")).unwrap();
+            disk.create(&dir.join("d/b")).unwrap().write_all_at(b"123", 0).unwrap();
+            let entry = |name: &str, is_dir, len| DirEntry {
+                name: name.to_owned(),
+                is_dir,
+                len,
+            };
+            let listed = disk.list(&dir.join("d")).unwrap();
+            let expected = [entry("b", false, 3), entry("e", true, 0), entry("z", false, 0)];
+            assert_eq!(listed, expected);
+            disk.sync_dir(&dir.join("d")).unwrap();
+            disk.remove_dir_all(&dir.join("d")).unwrap();
+            assert_eq!(kind(disk.list(&dir.join("d"))), io::ErrorKind::NotFound);
+            let space = disk.space(dir).unwrap();
+            assert!(space.free > 0 && space.free <= space.total);
+        });
+    }
+
+    #[test]
+    fn a_directory_has_one_owner_and_the_second_is_told_who() {
+        each_disk(|disk, dir| {
+            let held = disk.lock(dir).unwrap();
+            let refused = disk.lock(dir).err().unwrap();
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+            assert!(
+                refused.to_string().contains(&std::process::id().to_string()),
+                "{refused}"
+            );
+            drop(held);
+            drop(disk.lock(dir).unwrap());
+        });
+    }
 }

@@ -1,6 +1,10 @@
 //! A log: the one thing that must survive. State is what you get by folding it.
 
+mod mem;
+
 use bytes::Bytes;
+
+pub use mem::MemLog;
 
 use super::BoxFuture;
 
