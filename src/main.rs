@@ -1,3 +1,5 @@
 //! The binary: reads arguments and calls the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    campanile::cli::main()
+}

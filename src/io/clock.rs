@@ -108,7 +108,7 @@ impl SimClock {
     /// Moves both clocks on and wakes whoever slept until then.
     pub fn advance(&self, by: Interval) {
         let mut state = self.state.lock();
-        state.wall = state.wall + by;
+        state.wall += by;
         state.mono = state.mono.after(by);
         let now = state.mono;
         while let Some(sleeper) = state.sleepers.first_entry().filter(|sleeper| sleeper.key().0 <= now) {

@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod disk;
+pub mod files;
 pub mod http_client;
 pub mod log;
 pub mod mailer;

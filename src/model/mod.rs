@@ -8,6 +8,7 @@ mod histogram;
 mod labels;
 mod matcher;
 mod time;
+pub mod yaml;
 
 pub use alert::{Alert, Fingerprint};
 pub use batch::{

@@ -334,5 +334,8 @@ pub enum StorageError {
 /// registered tokens: coalesced, never blocking ingest.
 pub trait Interest: Send + Sync {
     /// Replaces all registrations: each token is woken when a series matching one of its selectors gets a sample.
-    fn register(&self, selectors: Vec<(u64, Vec<Matcher>)>, wake: Arc<dyn Fn(&[u64]) + Send + Sync>);
+    fn register(&self, selectors: Vec<(u64, Vec<Matcher>)>, wake: Arc<Wake>);
 }
+
+/// Called with the tokens of the registrations whose series moved.
+pub type Wake = dyn Fn(&[u64]) + Send + Sync;
