@@ -11,6 +11,7 @@ pub mod log;
 pub mod mailer;
 mod random;
 mod shutdown;
+mod tls;
 
 use std::future::Future;
 use std::pin::Pin;

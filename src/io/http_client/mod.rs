@@ -1,5 +1,11 @@
 //! HTTP as a client: webhooks, remote write from the agent, scrapes.
 
+mod outbox;
+mod real;
+
+pub use outbox::{HttpOutbox, SentRequest};
+pub use real::ReqwestClient;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -27,11 +33,13 @@ pub struct HttpRequest {
 /// How to connect: TLS and proxy. Equal options share connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HttpOptions {
-    /// Follow redirects (never with credentials to another host).
+    /// Follow redirects, within the same host only: credentials never travel to another one.
     pub follow_redirects: bool,
     /// Proxy URL.
     pub proxy_url: Option<String>,
-    /// PEM of extra certificate authorities.
+    /// Without a `proxy_url`: use the proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`, …).
+    pub proxy_from_environment: bool,
+    /// PEM of the certificate authorities to trust, instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
     /// PEM of a client certificate with its key.
     pub identity_pem: Option<Vec<u8>>,
@@ -41,6 +49,20 @@ pub struct HttpOptions {
     pub insecure_skip_verify: bool,
     /// Speak HTTP/1.1 only.
     pub http1_only: bool,
+    /// Which TLS versions may be spoken.
+    pub tls_versions: TlsVersions,
+}
+
+/// Which TLS versions may be spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsVersions {
+    /// 1.2 and 1.3.
+    #[default]
+    All,
+    /// 1.2 only.
+    Tls12,
+    /// 1.3 only.
+    Tls13,
 }
 
 /// An answer. The body is cut at [`ANSWER_BYTES_MAX`].

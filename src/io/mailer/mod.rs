@@ -1,5 +1,12 @@
 //! Mail out: a finished message to a smarthost.
 
+mod auth;
+mod outbox;
+mod smtp;
+
+pub use outbox::{MailOutbox, SentMail};
+pub use smtp::SmtpMailer;
+
 use super::BoxFuture;
 use crate::model::Interval;
 
@@ -25,7 +32,7 @@ pub struct Smarthost {
 pub struct MailTls {
     /// When TLS begins.
     pub mode: TlsMode,
-    /// PEM of extra certificate authorities.
+    /// PEM of the certificate authorities to trust, instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
     /// PEM of a client certificate with its key.
     pub identity_pem: Option<Vec<u8>>,
@@ -53,8 +60,10 @@ pub enum TlsMode {
 pub struct MailAuth {
     /// User name.
     pub username: String,
-    /// Password, or CRAM-MD5 secret.
-    pub password: String,
+    /// Password of PLAIN and LOGIN.
+    pub password: Option<String>,
+    /// Secret of CRAM-MD5.
+    pub secret: Option<String>,
     /// Authorisation identity of PLAIN, usually empty.
     pub identity: String,
 }
