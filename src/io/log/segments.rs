@@ -1,0 +1,685 @@
+//! A directory of log segments: append, sync, rotate, trim, and what is found when it is opened again.
+//!
+//! ```text
+//! {first seq, 20 digits}.log =  magic "CAMPLOG1" | version u32 = 1 | crc32c u32 | first seq u64 | bytes u64 |
+//!                               zeroes to 64 | frames | zeroes to `bytes`                           little-endian
+//! ```
+//! A segment is written full of zeroes and synced before it gets its name, so an append changes no size and a file that
+//! is shorter than it says was cut. Nothing is thrown away in silence: bytes that are no frame are copied to `quarantine/`
+//! and reported as [`Damage`]; only then is a torn tail overwritten.
+//!
+//! This is the blocking, single-owner layer: [`super::FileLog`] and the time-series store's log each put a committer in
+//! front of it.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{self, Found, Scan};
+use super::{LogError, Position};
+use crate::io::disk::{Disk, DiskFile};
+
+const MAGIC: &[u8; 8] = b"CAMPLOG1";
+const VERSION: u32 = 1;
+const HEADER_BYTES: u64 = 64;
+/// How much of the next segment is zeroed at a time.
+const PREPARE_BYTES: u64 = 1 << 20;
+/// The smallest segment made when the disk is nearly full.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const SPARE: &str = "spare.new";
+/// Where bytes go that nobody can read.
+const QUARANTINE: &str = "quarantine";
+
+/// How a log uses its disk.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentOptions {
+    /// The size of a segment; less on a nearly full disk, more for a record that needs it.
+    pub segment_bytes: u64,
+    /// Free space below which nothing is taken; `None` is the larger of 64 MiB and 1 % of the disk.
+    pub reserve_bytes: Option<u64>,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> SegmentOptions {
+        SegmentOptions {
+            segment_bytes: 64 << 20,
+            reserve_bytes: None,
+        }
+    }
+}
+
+/// A record as it is found when the log is opened or read.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its position.
+    pub at: Position,
+    /// What kind of record it is: the owner's own numbers.
+    pub kind: u8,
+    /// Its payload, checksum verified.
+    pub payload: Bytes,
+    /// The first position of its segment: records that share it stand in one file.
+    pub segment: Position,
+}
+
+/// Bytes of a log that are no records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Which bytes of it.
+    pub bytes: Range<u64>,
+    /// The positions that were lost; empty when it cannot be known whether there were any.
+    pub lost: Range<u64>,
+    /// What is wrong with them, and where a copy is.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Damage {
+            file,
+            bytes,
+            lost,
+            reason,
+        } = self;
+        write!(f, "{file}: bytes {}..{}: {reason}", bytes.start, bytes.end)?;
+        match lost.end - lost.start {
+            0 => Ok(()),
+            count => write!(f, "; {count} records lost, from {} on", lost.start),
+        }
+    }
+}
+
+/// What [`SegmentLog::open`] hands over, in order.
+pub enum Replay<'a> {
+    /// A whole record.
+    Record(Record),
+    /// A stretch that cannot be read.
+    Damage(&'a Damage),
+}
+
+struct Segment {
+    path: PathBuf,
+    first: u64,
+    /// Where its frames end.
+    used: u64,
+}
+
+struct Current {
+    file: Arc<dyn DiskFile>,
+    segment: Segment,
+    bytes: u64,
+}
+
+struct Spare {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    zeroed: u64,
+}
+
+/// A log's files, owned by one committer.
+pub struct SegmentLog {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: SegmentOptions,
+    older: Vec<Segment>,
+    current: Option<Current>,
+    spare: Option<Spare>,
+    buffer: Vec<u8>,
+    /// The position of the next record, buffered ones counted.
+    next: u64,
+    /// The position after the last durable record.
+    durable: u64,
+    closed: Option<String>,
+}
+
+impl SegmentLog {
+    /// Opens the log in `dir`, creating it, and hands every record and every damaged stretch to `visit`.
+    ///
+    /// # Errors
+    /// [`LogError::Read`] when a file cannot be read or the directory not be made; damage is reported, not an error.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: SegmentOptions,
+        visit: &mut dyn FnMut(Replay<'_>),
+    ) -> Result<SegmentLog, LogError> {
+        let read = |error: io::Error| LogError::Read(format!("{}: {error}", dir.display()));
+        disk.create_dir_all(dir).map_err(read)?;
+        let mut log = SegmentLog {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            older: Vec::new(),
+            current: None,
+            spare: None,
+            buffer: Vec::new(),
+            next: 0,
+            durable: 0,
+            closed: None,
+        };
+        let mut firsts = Vec::new();
+        for entry in log.disk.list(dir).map_err(read)? {
+            if entry.name == SPARE {
+                log.disk.remove_file(&dir.join(SPARE)).map_err(read)?;
+            } else if let Some(first) = first_of(&entry.name) {
+                firsts.push(first);
+            }
+        }
+        let last = firsts.last().copied();
+        log.next = firsts.first().copied().unwrap_or(0);
+        for first in firsts {
+            log.recover(first, last == Some(first), visit)?;
+        }
+        log.durable = log.next;
+        Ok(log)
+    }
+
+    /// Reads one segment; the last one is made fit for appending again when it can be.
+    fn recover(&mut self, first: u64, last: bool, visit: &mut dyn FnMut(Replay<'_>)) -> Result<(), LogError> {
+        let path = self.dir.join(file_name(first));
+        let bytes = self.disk.map(&path).map_err(|error| read_error(&path, &error))?;
+        let file = path.display().to_string();
+        if first > self.next {
+            let (lost, reason) = (self.next..first, "records before this file are missing".to_owned());
+            let damage = Damage {
+                file: file.clone(),
+                bytes: 0..0,
+                lost,
+                reason,
+            };
+            visit(Replay::Damage(&damage));
+        }
+        self.next = self.next.max(first);
+        let header = read_header(&bytes);
+        let mut sound = true;
+        if let Err(reason) = &header {
+            sound = false;
+            let bytes = 0..HEADER_BYTES.min(bytes.len() as u64);
+            let damage = Damage {
+                file: file.clone(),
+                bytes,
+                lost: 0..0,
+                reason: reason.clone(),
+            };
+            visit(Replay::Damage(&damage));
+        }
+        let size = header.unwrap_or(bytes.len() as u64);
+        if (bytes.len() as u64) < size {
+            sound = false;
+            let reason = format!("truncated: the file was {size} bytes long, records at its end may be lost");
+            let damage = Damage {
+                file: file.clone(),
+                bytes: bytes.len() as u64..size,
+                lost: 0..0,
+                reason,
+            };
+            visit(Replay::Damage(&damage));
+        }
+        let segment = Position(first);
+        let mut used = HEADER_BYTES;
+        for found in Scan::new(&bytes, HEADER_BYTES as usize, first) {
+            match found {
+                Found::Frame { seq, kind, payload } => {
+                    used = payload.end.next_multiple_of(8) as u64;
+                    self.next = seq + 1;
+                    let payload = bytes.slice(payload);
+                    visit(Replay::Record(Record {
+                        at: Position(seq),
+                        kind,
+                        payload,
+                        segment,
+                    }));
+                }
+                Found::Hole { bytes: hole, lost } => {
+                    let kept = self.quarantine(&path, &bytes, &hole);
+                    let reason = format!("corrupt: no checksum fits{}", kept.text());
+                    let bytes = hole.start as u64..hole.end as u64;
+                    visit(Replay::Damage(&Damage {
+                        file: file.clone(),
+                        bytes,
+                        lost,
+                        reason,
+                    }));
+                }
+                Found::End { dirty, .. } if dirty.is_empty() => {}
+                Found::End { dirty, .. } => {
+                    let kept = self.quarantine(&path, &bytes, &dirty);
+                    sound &= last && matches!(kept, Kept::In(_)) && self.wipe(&path, &dirty);
+                    let reason = format!("torn or corrupt at the end of the log's file{}", kept.text());
+                    let bytes = dirty.start as u64..dirty.end as u64;
+                    visit(Replay::Damage(&Damage {
+                        file: file.clone(),
+                        bytes,
+                        lost: 0..0,
+                        reason,
+                    }));
+                }
+            }
+        }
+        drop(bytes);
+        let segment = Segment { path, first, used };
+        if last && sound {
+            let file = self.disk.open(&segment.path);
+            let file = file.map_err(|error| read_error(&segment.path, &error))?;
+            self.current = Some(Current {
+                file,
+                segment,
+                bytes: size,
+            });
+        } else {
+            self.older.push(segment);
+        }
+        Ok(())
+    }
+
+    /// Copies bad bytes away. A disk that has no room for it keeps them where they are.
+    fn quarantine(&self, path: &Path, bytes: &Bytes, bad: &Range<usize>) -> Kept {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let dir = self.dir.join(QUARANTINE);
+        let target = dir.join(format!("{name}.{}-{}", bad.start, bad.end));
+        let copy = || -> io::Result<()> {
+            self.disk.create_dir_all(&dir)?;
+            match self.disk.create(&target) {
+                Ok(file) => {
+                    file.write_all_at(&bytes[bad.clone()], 0)?;
+                    file.sync()?;
+                    self.disk.sync_dir(&dir)
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        match copy() {
+            Ok(()) => Kept::In(target),
+            Err(error) => Kept::Nowhere(error.to_string()),
+        }
+    }
+
+    /// Overwrites a torn tail with zeroes, durably.
+    fn wipe(&self, path: &Path, dirty: &Range<usize>) -> bool {
+        let wipe = || -> io::Result<()> {
+            let file = self.disk.open(path)?;
+            file.write_all_at(&vec![0; dirty.len()], dirty.start as u64)?;
+            file.sync()
+        };
+        wipe().is_ok()
+    }
+
+    /// Returns the position of the next record.
+    pub fn next(&self) -> Position {
+        Position(self.next)
+    }
+
+    /// Returns the oldest position that the files may hold.
+    pub fn first(&self) -> Position {
+        let first = self.older.first().map(|segment| segment.first);
+        Position(first.or(self.current_first()).unwrap_or(self.durable))
+    }
+
+    /// Returns the first position of the segment that is written to, when there is one.
+    pub fn segment(&self) -> Option<Position> {
+        self.current_first().map(Position)
+    }
+
+    fn current_first(&self) -> Option<u64> {
+        self.current.as_ref().map(|current| current.segment.first)
+    }
+
+    /// Whether records with these payload lengths still fit into the present segment, behind what is buffered.
+    pub fn has_room(&self, payload_bytes: impl IntoIterator<Item = usize>) -> bool {
+        let needed: usize = payload_bytes.into_iter().map(frame::frame_bytes).sum();
+        let Some(current) = &self.current else { return false };
+        current.segment.used + (self.buffer.len() + needed) as u64 <= current.bytes
+    }
+
+    /// Buffers a record and returns its position. Not durable before [`SegmentLog::commit`].
+    pub fn push(&mut self, kind: u8, payload: &[u8]) -> Position {
+        frame::encode(self.next, kind, payload, &mut self.buffer);
+        self.next += 1;
+        Position(self.next - 1)
+    }
+
+    /// Says whether the log may take records now.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`] after a failed write, [`LogError::DiskFull`] while less than the reserve is free.
+    pub fn check(&self) -> Result<(), LogError> {
+        if let Some(reason) = &self.closed {
+            return Err(LogError::Closed(reason.clone()));
+        }
+        let Ok(space) = self.disk.space(&self.dir) else {
+            return Ok(());
+        };
+        let reserve = self
+            .options
+            .reserve_bytes
+            .unwrap_or_else(|| (space.total / 100).max(64 << 20));
+        if space.free < reserve {
+            let text = format!(
+                "{} bytes are free, the reserve is {reserve}; writes resume when there is more",
+                space.free
+            );
+            return Err(LogError::DiskFull(text));
+        }
+        Ok(())
+    }
+
+    /// Writes what is buffered and makes it durable: one write, one sync.
+    ///
+    /// # Errors
+    /// [`LogError::DiskFull`], and the log is as it was; [`LogError::Closed`] after any other failure, for ever: a sync
+    /// that failed once proves nothing when it succeeds.
+    ///
+    /// # Panics
+    /// When records were pushed that do not fit: the caller asks [`SegmentLog::has_room`] and rotates.
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        if let Some(reason) = &self.closed {
+            return Err(LogError::Closed(reason.clone()));
+        }
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let current = self
+            .current
+            .as_mut()
+            .expect("records are pushed after `rotate` made a segment");
+        assert!(
+            current.segment.used + self.buffer.len() as u64 <= current.bytes,
+            "records beyond the segment's end"
+        );
+        let at = current.segment.used;
+        let written = current.file.write_all_at(&self.buffer, at);
+        let result = match written {
+            Ok(()) => current.file.sync().map_err(|error| (error, "sync")),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                // Frames that nobody was promised must not turn up behind shorter ones.
+                let zeroes = vec![0; self.buffer.len()];
+                let wiped = current
+                    .file
+                    .write_all_at(&zeroes, at)
+                    .and_then(|()| current.file.sync());
+                self.next = self.durable;
+                self.buffer.clear();
+                match wiped {
+                    Ok(()) => return Err(LogError::DiskFull(error.to_string())),
+                    Err(error) => Err((error, "write")),
+                }
+            }
+            Err(error) => Err((error, "write")),
+        };
+        if let Err((error, what)) = result {
+            return Err(self.close(&format!("{what} failed: {error}")));
+        }
+        current.segment.used += self.buffer.len() as u64;
+        self.durable = self.next;
+        self.buffer.clear();
+        self.buffer.shrink_to(4 << 20);
+        Ok(())
+    }
+
+    fn close(&mut self, reason: &str) -> LogError {
+        let reason = format!("{}: {reason}", self.dir.display());
+        self.closed = Some(reason.clone());
+        self.buffer.clear();
+        self.next = self.durable;
+        LogError::Closed(reason)
+    }
+
+    /// Starts a new segment, with room for `payload_bytes` at least. What was buffered must be committed.
+    ///
+    /// # Errors
+    /// As [`SegmentLog::commit`].
+    pub fn rotate(&mut self, payload_bytes: impl IntoIterator<Item = usize>) -> Result<(), LogError> {
+        assert!(self.buffer.is_empty(), "rotated with records in the buffer");
+        if let Some(reason) = &self.closed {
+            return Err(LogError::Closed(reason.clone()));
+        }
+        let needed: usize = payload_bytes.into_iter().map(frame::frame_bytes).sum();
+        match self.new_segment(HEADER_BYTES + needed as u64) {
+            Ok(current) => {
+                self.older
+                    .extend(self.current.replace(current).map(|current| current.segment));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.spare = None;
+                let _ = self.disk.remove_file(&self.dir.join(SPARE));
+                Err(LogError::DiskFull(format!("no room for a new log segment: {error}")))
+            }
+            Err(error) => Err(self.close(&format!("cannot start a segment: {error}"))),
+        }
+    }
+
+    fn new_segment(&mut self, bytes_min: u64) -> io::Result<Current> {
+        while self
+            .spare
+            .as_ref()
+            .is_none_or(|spare| spare.zeroed < spare.bytes || spare.bytes < bytes_min)
+        {
+            self.zero_some(bytes_min)?;
+        }
+        let spare = self.spare.take().expect("the loop above made one");
+        let path = self.dir.join(file_name(self.next));
+        spare.file.write_all_at(&header(self.next, spare.bytes), 0)?;
+        spare.file.sync()?;
+        self.disk.rename(&self.dir.join(SPARE), &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        let segment = Segment {
+            path,
+            first: self.next,
+            used: HEADER_BYTES,
+        };
+        Ok(Current {
+            file: spare.file,
+            segment,
+            bytes: spare.bytes,
+        })
+    }
+
+    /// Brings the next segment one step closer, durably, so that rotating does not wait for it.
+    fn zero_some(&mut self, bytes_min: u64) -> io::Result<()> {
+        let wanted = self.segment_bytes().max(bytes_min);
+        if self.spare.as_ref().is_some_and(|spare| spare.bytes < bytes_min) {
+            self.spare = None;
+            self.disk.remove_file(&self.dir.join(SPARE))?;
+        }
+        if self.spare.is_none() {
+            let path = self.dir.join(SPARE);
+            if self.disk.open_read(&path).is_ok() {
+                self.disk.remove_file(&path)?;
+            }
+            let file = self.disk.create(&path)?;
+            self.spare = Some(Spare {
+                file,
+                bytes: wanted,
+                zeroed: 0,
+            });
+        }
+        let spare = self.spare.as_mut().expect("made above");
+        let step = PREPARE_BYTES.min(spare.bytes - spare.zeroed);
+        spare.file.write_all_at(&vec![0; step as usize], spare.zeroed)?;
+        spare.file.sync()?;
+        spare.zeroed += step;
+        Ok(())
+    }
+
+    /// The size of the next segment: a sixteenth of what is free above the reserve, when that is less than configured.
+    fn segment_bytes(&self) -> u64 {
+        let Ok(space) = self.disk.space(&self.dir) else {
+            return self.options.segment_bytes;
+        };
+        let reserve = self
+            .options
+            .reserve_bytes
+            .unwrap_or_else(|| (space.total / 100).max(64 << 20));
+        let share = (space.free.saturating_sub(reserve) / 16).max(SEGMENT_BYTES_MIN);
+        self.options.segment_bytes.min(share)
+    }
+
+    /// Does a little of the work that the next rotation needs, once the present segment is a quarter full.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`] when the disk fails; a full disk is not an error here.
+    pub fn prepare(&mut self) -> Result<(), LogError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        let ready = self.spare.as_ref().is_some_and(|spare| spare.zeroed == spare.bytes);
+        if ready || self.closed.is_some() || current.segment.used < current.bytes / 4 {
+            return Ok(());
+        }
+        match self.zero_some(0) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(self.close(&format!("cannot prepare a segment: {error}"))),
+        }
+    }
+
+    /// Removes segments that hold only records below `below`.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`] when the disk fails.
+    pub fn trim(&mut self, below: Position) -> Result<(), LogError> {
+        let ends: Vec<u64> = self.older.iter().skip(1).map(|segment| segment.first).collect();
+        let last_end = self.current_first().unwrap_or(self.durable);
+        let ends = ends.into_iter().chain([last_end]);
+        let gone = ends.take_while(|end| *end <= below.0).count().min(self.older.len());
+        for segment in self.older.drain(..gone).collect::<Vec<_>>() {
+            if let Err(error) = self.disk.remove_file(&segment.path) {
+                return Err(self.close(&format!("cannot remove {}: {error}", segment.path.display())));
+            }
+        }
+        if gone > 0
+            && let Err(error) = self.disk.sync_dir(&self.dir)
+        {
+            return Err(self.close(&format!("cannot sync: {error}")));
+        }
+        Ok(())
+    }
+
+    /// Returns the files with durable records and the bytes used in each, oldest first, for [`read_file`].
+    pub fn files(&self) -> Vec<LogFile> {
+        let current = self.current.iter().map(|current| &current.segment);
+        self.older
+            .iter()
+            .chain(current)
+            .map(|segment| LogFile {
+                path: segment.path.clone(),
+                first: segment.first,
+                used: segment.used,
+            })
+            .collect()
+    }
+
+    /// Returns the bytes of all segments' records.
+    pub fn bytes(&self) -> u64 {
+        self.files().iter().map(|file| file.used).sum()
+    }
+}
+
+/// A segment as it was when it was asked for.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    first: u64,
+    used: u64,
+}
+
+impl LogFile {
+    /// Returns the position of its first record.
+    pub fn first(&self) -> Position {
+        Position(self.first)
+    }
+}
+
+/// Reads the records of one segment; `visit` returns whether to go on. Damage has been reported by [`SegmentLog::open`]
+/// when it is old, and is reported again here.
+///
+/// # Errors
+/// The operating system's.
+pub fn read_file(disk: &dyn Disk, file: &LogFile, visit: &mut dyn FnMut(Replay<'_>) -> bool) -> io::Result<bool> {
+    let mut bytes = vec![0; file.used as usize];
+    disk.open_read(&file.path)?.read_exact_at(&mut bytes, 0)?;
+    let bytes = Bytes::from(bytes);
+    for found in Scan::new(&bytes, HEADER_BYTES as usize, file.first) {
+        let on = match found {
+            Found::Frame { seq, kind, payload } => visit(Replay::Record(Record {
+                at: Position(seq),
+                kind,
+                payload: bytes.slice(payload),
+                segment: Position(file.first),
+            })),
+            Found::Hole { bytes: hole, lost } => visit(Replay::Damage(&Damage {
+                file: file.path.display().to_string(),
+                bytes: hole.start as u64..hole.end as u64,
+                lost,
+                reason: "corrupt: no checksum fits".to_owned(),
+            })),
+            Found::End { .. } => true,
+        };
+        if !on {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+enum Kept {
+    In(PathBuf),
+    Nowhere(String),
+}
+
+impl Kept {
+    fn text(&self) -> String {
+        match self {
+            Kept::In(path) => format!(", kept in {}", path.display()),
+            Kept::Nowhere(error) => format!(", left in place ({error})"),
+        }
+    }
+}
+
+fn read_error(path: &Path, error: &io::Error) -> LogError {
+    LogError::Read(format!("{}: {error}", path.display()))
+}
+
+fn file_name(first: u64) -> String {
+    format!("{first:020}.log")
+}
+
+fn first_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+fn header(first: u64, bytes: u64) -> [u8; HEADER_BYTES as usize] {
+    let mut header = [0; HEADER_BYTES as usize];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&first.to_le_bytes());
+    header[24..32].copy_from_slice(&bytes.to_le_bytes());
+    let crc = crc32c::crc32c(&header);
+    header[12..16].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Returns the size that the segment was made with.
+fn read_header(bytes: &[u8]) -> Result<u64, String> {
+    let Some(found) = bytes.first_chunk::<{ HEADER_BYTES as usize }>() else {
+        return Err("truncated: the file ends within its header".to_owned());
+    };
+    let mut zeroed = *found;
+    zeroed[12..16].fill(0);
+    let crc = u32::from_le_bytes([found[12], found[13], found[14], found[15]]);
+    if crc32c::crc32c(&zeroed) != crc || &found[..8] != MAGIC {
+        return Err("corrupt: the header fails its checksum".to_owned());
+    }
+    let version = u32::from_le_bytes([found[8], found[9], found[10], found[11]]);
+    if version != VERSION {
+        return Err(format!("format version {version}, this program reads {VERSION}"));
+    }
+    let mut size = [0; 8];
+    size.copy_from_slice(&found[24..32]);
+    Ok(u64::from_le_bytes(size))
+}
