@@ -10,3 +10,4 @@ pub mod model;
 pub mod query;
 pub mod storage;
 pub mod telemetry;
+pub mod template;
