@@ -11,3 +11,4 @@ pub mod query;
 pub mod storage;
 pub mod telemetry;
 pub mod template;
+pub mod ui;

@@ -16,3 +16,17 @@ pub struct App {
     /// The process's secret seed for series keys.
     pub seed: u64,
 }
+
+#[cfg(test)]
+impl App {
+    /// An app over an empty store at the epoch; tests replace what they look at: `App { querier, ..App::test() }`.
+    pub(crate) fn test() -> App {
+        let store = crate::storage::LiteralStore::new();
+        App {
+            clock: Arc::new(crate::io::SimClock::default()),
+            appender: Arc::new(store.clone()),
+            querier: Arc::new(store),
+            seed: 1,
+        }
+    }
+}

@@ -14,6 +14,23 @@ pub enum ApiError {
     /// The request is malformed: 400.
     #[error("{0}")]
     BadData(String),
+    /// The caller did not say who it is, or not truly: 401.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The caller may not do this: 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The path exists, not with this method: 405; `Allow` lists the methods.
+    #[error("{method} is not answered here, only {allow}")]
+    MethodNotAllowed {
+        /// What was sent.
+        method: String,
+        /// What would be answered.
+        allow: String,
+    },
+    /// The request was meant for another server: 421.
+    #[error("{0}")]
+    Misdirected(String),
     /// No such thing: 404.
     #[error("{0}")]
     NotFound(String),
@@ -51,6 +68,10 @@ impl ApiError {
     fn classify(&self) -> (StatusCode, &'static str) {
         match self {
             ApiError::BadData(_) => (StatusCode::BAD_REQUEST, "bad_data"),
+            ApiError::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            ApiError::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "bad_data"),
+            ApiError::Misdirected(_) => (StatusCode::MISDIRECTED_REQUEST, "bad_data"),
             ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             ApiError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "bad_data"),
             ApiError::UnsupportedMedia(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data"),
@@ -94,6 +115,22 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        match self {
+            ApiError::MethodNotAllowed { allow, .. } => {
+                let allow = HeaderValue::try_from(allow).expect("method names are header values");
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
+            // What was not read of the body must not be taken for the next request.
+            ApiError::TooLarge(_) | ApiError::SlowClient(_) => {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            ApiError::Unauthorized(_) => {
+                let bearer = HeaderValue::from_static("Bearer realm=\"campanile\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+            }
+            _ => {}
         }
         response
     }

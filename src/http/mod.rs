@@ -1,14 +1,30 @@
 //! All inbound I/O: one port, one route table, one place that knows status codes.
 //!
-//! Each file of handlers lists its routes; [`route::all`] joins them, and the router, the limits and the test of the
-//! table read nothing else. Handlers reach the rest of the server through [`App`], which `server` fills.
+//! Each file of handlers lists its routes; `route::all` joins them, and the router, the limits and the test of the
+//! table read nothing else. Handlers reach the rest of the server through [`App`], which `server` hands to the
+//! [`Door`] once the log is replayed; until then the door alone answers: health, readiness, metrics, the UI's files.
 
 mod app;
+mod body;
+mod connection;
+mod door;
 mod error;
+mod gate;
+mod headers;
+mod lanes;
+mod limits;
+mod metrics;
+mod probes;
+mod registry;
 mod route;
+mod router;
 mod serve;
+mod ui;
 
 pub use app::App;
+pub use door::{Door, DoorConfig, Exposition, Readiness, Reload};
 pub use error::ApiError;
+pub use limits::Limits;
+pub use metrics::METRICS;
 pub use route::{Call, Route, Scope};
 pub use serve::{HttpConfig, bind, serve};

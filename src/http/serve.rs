@@ -1,18 +1,17 @@
-//! The listener: binds, builds the router from the route table, serves until told to stop.
+//! The listener: binds, accepts, and at the end waits for requests under way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::RawPathParams;
-use axum::http::{Method, Request};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, on};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
-use super::{ApiError, App, Call, Route, Scope, route};
+use super::gate::Gate;
+use super::metrics::ACCEPTED;
+use super::registry::Registry;
+use super::{Door, connection};
 use crate::io::Shutdown;
+use crate::model::Interval;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,47 +30,54 @@ pub async fn bind(config: &HttpConfig) -> Result<TcpListener, String> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))
 }
 
-/// Answers requests until `shutdown`; those under way are finished.
-///
-/// # Errors
-/// The operating system's.
-pub async fn serve(listener: TcpListener, app: Arc<App>, mut shutdown: Shutdown) -> std::io::Result<()> {
-    let stop = async move { shutdown.requested().await };
-    axum::serve(listener, router(&app)).with_graceful_shutdown(stop).await
-}
-
-fn router(app: &Arc<App>) -> Router {
-    let mut router = Router::new();
-    for row in route::all() {
-        router = router.route(row.path, endpoint(row, Arc::clone(app)));
+/// Answers requests until `shutdown`; then the listener is closed at once, idle connections too, and requests under way
+/// have `http_stop_time` to finish.
+pub async fn serve(listener: TcpListener, door: Arc<Door>, mut shutdown: Shutdown) {
+    let gate = Arc::new(Gate::new(Arc::clone(&door)));
+    let registry = Arc::new(Registry::default());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    ACCEPTED.inc();
+                    admit(stream, peer, &gate, &registry, &mut connections, &shutdown);
+                }
+                Err(error) => {
+                    // Out of file descriptors, or the client is gone already: neither ends the server.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    registry.make_room();
+                    door.clock.sleep(Interval(10)).await;
+                }
+            }
+        }
     }
-    router.fallback(|request: Request<Body>| async move {
-        ApiError::NotFound(format!("no such path: {}", request.uri().path())).into_response()
-    })
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all_ended => {}
+        () = door.clock.sleep(door.limits.http_stop_time) => {
+            tracing::warn!(after = %door.limits.http_stop_time, "requests under way were cut off by the stop");
+        }
+    }
 }
 
-fn endpoint(row: &'static Route, app: Arc<App>) -> MethodRouter {
-    let filter = MethodFilter::try_from(row.method.clone()).expect("the table holds standard methods");
-    let answer = move |params: RawPathParams, request: Request<Body>| {
-        let params = params
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let call = Call {
-            app: Arc::clone(&app),
-            params,
-            request,
-            body_bytes_max: row.body_bytes_max,
-        };
-        async move { (row.handler)(call).await.unwrap_or_else(IntoResponse::into_response) }
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gate: &Arc<Gate>,
+    registry: &Arc<Registry>,
+    connections: &mut JoinSet<()>,
+    shutdown: &Shutdown,
+) {
+    let Some(place) = registry.enter(peer.ip(), gate.door.clock.mono(), &gate.door.limits) else {
+        tracing::debug!(%peer, "no room for another connection");
+        return;
     };
-    on(filter, answer)
+    // Answers are written whole; waiting to fill packets only adds latency.
+    let _ = stream.set_nodelay(true);
+    connections.spawn(connection::run(stream, peer, place, Arc::clone(gate), shutdown.clone()));
 }
-
-pub(super) static ROUTES: &[Route] = &[Route {
-    method: Method::GET,
-    path: "/-/healthy",
-    scope: Scope::Public,
-    body_bytes_max: 0,
-    handler: |_| Box::pin(async { Ok::<Response, ApiError>("Campanile is healthy.\n".into_response()) }),
-}];

@@ -1,0 +1,203 @@
+//! The files of the page: in the binary, or on the disk while somebody works on them.
+//!
+//! All files are served under one prefix that holds a hash of their contents (`/ui/{hash}/…`), so that browsers may keep
+//! them for ever; modules import each other by relative paths and never see the hash.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+use crate::io::disk::Disk;
+use crate::io::files;
+
+macro_rules! embedded {
+    ($($path:literal),* $(,)?) => { [$(($path, include_bytes!(concat!("assets/", $path)) as &[u8])),*] };
+}
+
+/// Every file of `assets/` that a browser may ask for; a test compares the list with the folder.
+static EMBEDDED: &[(&str, &[u8])] = &embedded!["app/icon.svg", "app/index.html", "app/main.js", "app/style.css",];
+
+/// The files of the page.
+pub struct Assets {
+    hash: String,
+    prefix: String,
+    files: BTreeMap<&'static str, File>,
+    folder: Option<(Arc<dyn Disk>, PathBuf)>,
+}
+
+/// One file, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// For the `Content-Type` header.
+    pub content_type: &'static str,
+    /// As it is.
+    pub bytes: Bytes,
+    /// Compressed, where that helps.
+    pub gzip: Option<Bytes>,
+}
+
+impl Assets {
+    /// Returns the files in the binary. `prefix` is the path of the external URL, empty at the root.
+    pub fn embedded(prefix: &str) -> Assets {
+        let mut hasher = Sha256::new();
+        for (path, bytes) in EMBEDDED {
+            hasher.update(path);
+            hasher.update(bytes);
+        }
+        let hash = hasher.finalize()[..6]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let mut assets = Assets {
+            hash,
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            files: BTreeMap::new(),
+            folder: None,
+        };
+        for (path, bytes) in EMBEDDED {
+            let file = assets.prepare(path, Bytes::from_static(bytes));
+            assets.files.insert(path, file);
+        }
+        assets
+    }
+
+    /// Reads each file from `folder` whenever it is asked for. Only the files that are also in the binary are served.
+    pub fn from_folder(prefix: &str, disk: Arc<dyn Disk>, folder: PathBuf) -> Assets {
+        Assets {
+            folder: Some((disk, folder)),
+            hash: "dev".to_owned(),
+            ..Assets::embedded(prefix)
+        }
+    }
+
+    /// Returns the hash in the files' addresses.
+    pub fn hash(&self) -> &str {
+        match self.folder {
+            // Nothing may be kept by browsers while files change, so no address is ever the current one.
+            Some(_) => "",
+            None => &self.hash,
+        }
+    }
+
+    /// Returns the page itself.
+    pub fn index(&self) -> File {
+        self.file("app/index.html").expect("the page is in the table")
+    }
+
+    /// Returns a file by its path below `assets/`. The path is looked up in a table: it never reaches a file system.
+    pub fn file(&self, path: &str) -> Option<File> {
+        let (known, file) = self.files.get_key_value(path)?;
+        let Some((disk, folder)) = &self.folder else {
+            return Some(file.clone());
+        };
+        let bytes = files::read(&**disk, &folder.join(known)).ok()?;
+        Some(self.prepare(known, Bytes::from(bytes)))
+    }
+
+    fn prepare(&self, path: &'static str, bytes: Bytes) -> File {
+        let bytes = match std::str::from_utf8(&bytes) {
+            Ok(text) if path.ends_with(".html") => {
+                let base = format!("{}/ui/{}", self.prefix, self.hash);
+                Bytes::from(text.replace("{{assets}}", &base).replace("{{prefix}}", &self.prefix))
+            }
+            _ => bytes,
+        };
+        File {
+            content_type: content_type(path),
+            gzip: compress(&bytes).filter(|gzip| gzip.len() < bytes.len()),
+            bytes,
+        }
+    }
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+fn compress(bytes: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Files that are about the folder and not for browsers.
+    const NOT_SERVED: [&str; 2] = ["vendor/README.md", "vendor/build.sh"];
+
+    #[test]
+    fn the_table_is_the_folder() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ui/assets");
+        let mut found = BTreeSet::new();
+        for folder in ["app", "vendor"] {
+            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+                found.insert(format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
+            }
+        }
+        let table: BTreeSet<String> = EMBEDDED.iter().map(|(path, _)| (*path).to_owned()).collect();
+        let expected: BTreeSet<String> = found
+            .into_iter()
+            .filter(|path| !NOT_SERVED.contains(&path.as_str()))
+            .collect();
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn the_page_names_its_files_under_prefix_and_hash() {
+        let assets = Assets::embedded("/campanile/");
+        let index = assets.index();
+        let text = std::str::from_utf8(&index.bytes).unwrap();
+        assert!(
+            text.contains(&format!("\"/campanile/ui/{}/app/main.js\"", assets.hash())),
+            "{text}"
+        );
+        assert!(!text.contains("{{"), "{text}");
+        assert!(assets.file("../Cargo.toml").is_none() && assets.file("app/nothing.js").is_none());
+    }
+
+    #[test]
+    fn the_page_holds_nothing_inline_and_nothing_foreign() {
+        for (path, bytes) in EMBEDDED.iter().filter(|(path, _)| path.starts_with("app/")) {
+            let text = std::str::from_utf8(bytes).unwrap();
+            for forbidden in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                "https://",
+            ] {
+                assert!(!text.contains(forbidden), "{path} contains {forbidden}");
+            }
+        }
+        let index = std::str::from_utf8(&Assets::embedded("").index().bytes)
+            .unwrap()
+            .to_owned();
+        assert!(
+            !index.contains("<style") && !index.contains(" style=") && !index.contains(" onclick"),
+            "{index}"
+        );
+        assert_eq!(
+            index.matches("<script").count(),
+            index.matches("<script type=\"module\" src=").count()
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! All dashboards of a server: those that are shipped, those of the operator, and what is wrong with them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::dashboard::{Dashboard, PANELS_MAX};
+use crate::model::yaml::{self, YamlError};
+
+/// The dashboards in the binary: name and text.
+const BUILTIN: [(&str, &str); 3] = [
+    ("host", include_str!("../../dashboards/host.yaml")),
+    ("campanile", include_str!("../../dashboards/campanile.yaml")),
+    ("alerts", include_str!("../../dashboards/alerts.yaml")),
+];
+
+/// The dashboards of a server, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dashboards {
+    all: BTreeMap<String, Dashboard>,
+}
+
+/// A line in the list of dashboards.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Summary<'a> {
+    /// The name in addresses.
+    pub name: &'a str,
+    /// The title.
+    pub title: &'a str,
+    /// What it is for.
+    pub description: &'a str,
+    /// How many panels it has.
+    pub panels: usize,
+}
+
+impl Dashboards {
+    /// Returns the shipped dashboards.
+    ///
+    /// # Panics
+    /// Never: a test reads each of them.
+    pub fn builtin() -> Dashboards {
+        let mut dashboards = Dashboards::default();
+        for (name, text) in BUILTIN {
+            dashboards
+                .add(&format!("builtin:{name}.yaml"), text)
+                .expect("a test reads each shipped dashboard");
+        }
+        dashboards
+    }
+
+    /// Reads a file and adds its dashboard under the file's name without folder and ending, replacing one of that name.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn add(&mut self, file: &str, text: &str) -> Result<(), YamlError> {
+        let dashboard = parse(file, text)?;
+        self.all.insert(name_of(file).to_owned(), dashboard);
+        Ok(())
+    }
+
+    /// Returns the dashboard of that name.
+    pub fn get(&self, name: &str) -> Option<&Dashboard> {
+        self.all.get(name)
+    }
+
+    /// Returns all, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Dashboard)> {
+        self.all.iter().map(|(name, dashboard)| (name.as_str(), dashboard))
+    }
+
+    /// Returns a line for each, sorted by title.
+    pub fn summaries(&self) -> Vec<Summary<'_>> {
+        let mut lines: Vec<Summary<'_>> = self
+            .iter()
+            .map(|(name, dashboard)| Summary {
+                name,
+                title: &dashboard.title,
+                description: &dashboard.description,
+                panels: dashboard.rows.iter().map(|row| row.panels.len()).sum(),
+            })
+            .collect();
+        lines.sort_by_key(|line| line.title);
+        lines
+    }
+}
+
+fn name_of(file: &str) -> &str {
+    let file = file.rsplit(['/', ':']).next().unwrap_or(file);
+    file.strip_suffix(".yaml")
+        .or_else(|| file.strip_suffix(".yml"))
+        .unwrap_or(file)
+}
+
+fn parse(file: &str, text: &str) -> Result<Dashboard, YamlError> {
+    let dashboard: Dashboard = yaml::read(file, text)?;
+    let panels: usize = dashboard.rows.iter().map(|row| row.panels.len()).sum();
+    if panels > PANELS_MAX {
+        return Err(YamlError {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            reason: format!("{panels} panels; a dashboard may have {PANELS_MAX}"),
+            suggestion: None,
+            snippet: String::new(),
+        });
+    }
+    Ok(dashboard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::{Level, PanelKind};
+
+    #[test]
+    fn every_shipped_dashboard_reads() {
+        let all = Dashboards::builtin();
+        assert_eq!(all.summaries().len(), BUILTIN.len());
+        assert!(
+            all.summaries()
+                .iter()
+                .all(|line| line.panels > 3 && !line.description.is_empty())
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let text = "title: T\nrows:\n- panels:\n  - {title: A, query: up}\n  - {kind: stat, query: up, thresholds: {bad: 0, ok: 1}}";
+        let dashboard = parse("t.yaml", text).unwrap();
+        let panels = &dashboard.rows[0].panels;
+        assert_eq!(
+            (panels[0].kind, panels[0].width, panels[1].width),
+            (PanelKind::Timeseries, 6, 3)
+        );
+        assert_eq!(panels[1].thresholds.0, [(0.0, Level::Bad), (1.0, Level::Ok)]);
+        assert_eq!(dashboard.refresh.to_string(), "15s");
+    }
+
+    #[test]
+    fn variables_keep_the_order_of_the_file() {
+        let text = "title: T\nvars:\n  z: {label: job, from: up}\n  a: {options: [1m, 5m]}\nrows: []";
+        let dashboard = parse("t.yaml", text).unwrap();
+        let names: Vec<&str> = dashboard.vars.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["z", "a"]);
+        let json = serde_json::to_value(&dashboard).unwrap();
+        assert_eq!(
+            json["vars"][0],
+            serde_json::json!({"name": "z", "title": "", "label": "job", "from": "up", "all": false})
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, line, reason) in [
+            ("title: T\nrows:\n- panels:\n  - {title: A, qery: up}", 4, "qery"),
+            ("title: T\nrows:\n- panels:\n  - {title: A}", 4, "no \"query\""),
+            (
+                "title: T\nrows:\n- panels:\n  - {query: up, width: 13}",
+                4,
+                "12 columns",
+            ),
+            (
+                "title: T\nrows:\n- panels:\n  - {kind: gauge, query: up}",
+                4,
+                "\"min\" and \"max\"",
+            ),
+            ("title: T\nrows:\n- panels:\n  - {kind: pie, query: up}", 4, "pie"),
+            (
+                "title: T\nvars:\n  a: {label: job}\nrows: []",
+                3,
+                "\"label\" and \"from\"",
+            ),
+            ("title: T\nrows: []\ncolour: red", 3, "colour"),
+        ] {
+            let error = parse("d/t.yaml", text).unwrap_err();
+            assert!(error.reason.contains(reason), "{error}");
+            assert_eq!(error.line, line, "{error}");
+            assert!(error.to_string().starts_with("d/t.yaml:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_gives_its_dashboard_the_name() {
+        for (file, name) in [
+            ("dashboards/api.yaml", "api"),
+            ("builtin:host.yaml", "host"),
+            ("a.b.yml", "a.b"),
+        ] {
+            assert_eq!(name_of(file), name);
+        }
+    }
+}
