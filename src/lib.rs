@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod http;
+pub mod ingest;
 pub mod io;
 pub mod model;
 pub mod query;

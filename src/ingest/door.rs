@@ -1,0 +1,283 @@
+//! The door itself: from a decoded body to durable samples, and a count of everything that was turned away.
+//!
+//! A bad series never disturbs a good one: what is too far ahead of the clock is taken out here, what has bad labels or
+//! comes too late is refused by the store, and the answer lists both. Only a body that cannot be read at all, or is over
+//! a limit as a whole, is refused as a whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::metrics::{IN_FLIGHT, LIMIT_REFUSED, REJECTED, SAMPLES, reason_word};
+use super::{DecodeError, IngestLimits, Protocol};
+use crate::io::Clock;
+use crate::model::{LabelSource, Millis, WriteBatch};
+use crate::storage::{AppendError, AppendReport, Appender, REFUSALS_MAX, Refusal, RefusalReason};
+
+/// A body as its format's decoder leaves it.
+pub struct Decoded {
+    /// What can be stored.
+    pub batch: WriteBatch,
+    /// What the decoder had to leave out.
+    pub rejections: Rejections,
+}
+
+/// Samples turned away before the store: how many, and the first few in full.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rejections {
+    /// Samples and histograms turned away.
+    pub total: u64,
+    /// The first of them, at most [`REFUSALS_MAX`].
+    pub first: Vec<Refusal>,
+    /// How many for each reason's word.
+    by_reason: Vec<(&'static str, u64)>,
+}
+
+impl Rejections {
+    /// Adds a refusal that cost `samples` samples; `series` is spelled out only for the first few.
+    pub fn add(&mut self, samples: u64, series: impl FnOnce() -> String, at: Option<Millis>, reason: RefusalReason) {
+        self.total += samples;
+        let word = reason_word(&reason);
+        match self.by_reason.iter_mut().find(|(found, _)| *found == word) {
+            Some((_, count)) => *count += samples.max(1),
+            None => self.by_reason.push((word, samples.max(1))),
+        }
+        if self.first.len() < REFUSALS_MAX {
+            let series = series();
+            self.first.push(Refusal { series, at, reason });
+        }
+    }
+
+    fn merge_into(self, report: &mut AppendReport) {
+        report.refused += self.total;
+        let mut refusals = self.first;
+        refusals.append(&mut report.refusals);
+        refusals.truncate(REFUSALS_MAX);
+        report.refusals = refusals;
+    }
+}
+
+/// Where every push format goes in.
+pub struct Door {
+    appender: Arc<dyn Appender>,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+    limits: IngestLimits,
+    in_flight_bytes: AtomicUsize,
+}
+
+impl Door {
+    /// Builds the door of `appender`; `seed` is the process's secret seed for series keys.
+    pub fn new(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, seed: u64, limits: IngestLimits) -> Door {
+        Door {
+            appender,
+            clock,
+            seed,
+            limits,
+            in_flight_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the limits.
+    pub fn limits(&self) -> &IngestLimits {
+        &self.limits
+    }
+
+    /// Returns the process's seed for series keys.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Returns the server's wall time: the time of samples that bring none.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// Takes `bytes` of the budget for decoding until the reservation is dropped.
+    ///
+    /// # Errors
+    /// [`DecodeError::Busy`] when the budget is used up: the sender should come back soon.
+    pub fn reserve(self: &Arc<Door>, bytes: usize) -> Result<Reservation, DecodeError> {
+        let max = self.limits.in_flight_bytes_max;
+        let before = self.in_flight_bytes.fetch_add(bytes, Relaxed);
+        let reservation = Reservation {
+            door: Arc::clone(self),
+            bytes,
+        };
+        IN_FLIGHT.set((before + bytes) as f64);
+        // One request alone always fits: its own size is limited elsewhere.
+        if before > 0 && before.saturating_add(bytes) > max {
+            return Err(DecodeError::Busy(format!(
+                "over the limit in_flight_bytes_max = {max}: {before} bytes are being decoded, this request takes {bytes}"
+            )));
+        }
+        Ok(reservation)
+    }
+
+    /// Counts a request that was refused as a whole.
+    pub fn count_refused(&self, protocol: Protocol, error: &DecodeError) {
+        REJECTED.inc(&[protocol.as_str(), error.reason()]);
+        match error {
+            DecodeError::TooLarge { limit, .. } => LIMIT_REFUSED.inc(&[limit]),
+            DecodeError::Busy(_) => LIMIT_REFUSED.inc(&["in_flight_bytes_max"]),
+            DecodeError::Malformed(_) | DecodeError::Unsupported(_) => {}
+        }
+    }
+
+    /// Stores what was decoded. Durable when this resolves; the report lists what was refused and why.
+    ///
+    /// # Errors
+    /// [`AppendError`] when nothing can be promised and a retry may help.
+    pub async fn take(&self, protocol: Protocol, decoded: Decoded) -> Result<AppendReport, AppendError> {
+        let Decoded {
+            mut batch,
+            mut rejections,
+        } = decoded;
+        leave_out_future(&mut batch, self.clock.now(), &self.limits, &mut rejections);
+        let mut report = self.appender.append(batch).await?;
+        let protocol = protocol.as_str();
+        SAMPLES.add(&[protocol], report.samples + report.histograms);
+        count(protocol, &rejections, &report);
+        rejections.merge_into(&mut report);
+        Ok(report)
+    }
+}
+
+/// The store spells out only its first refusals; the rest are counted without a reason.
+fn count(protocol: &str, rejections: &Rejections, report: &AppendReport) {
+    for (word, samples) in &rejections.by_reason {
+        REJECTED.add(&[protocol, word], *samples);
+        if *word == "too_far_ahead" {
+            LIMIT_REFUSED.add(&["future_max"], *samples);
+        }
+    }
+    for refusal in &report.refusals {
+        REJECTED.inc(&[protocol, reason_word(&refusal.reason)]);
+    }
+    let unlisted = report.refused.saturating_sub(report.refusals.len() as u64);
+    if unlisted > 0 {
+        REJECTED.add(&[protocol, "unlisted"], unlisted);
+    }
+}
+
+/// A part of the decoding budget; given back when dropped.
+pub struct Reservation {
+    door: Arc<Door>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let before = self.door.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
+        IN_FLIGHT.set(before.saturating_sub(self.bytes) as f64);
+    }
+}
+
+/// Takes samples beyond `now + future_max` out of the batch; the others of their series stay.
+fn leave_out_future(batch: &mut WriteBatch, now: Millis, limits: &IngestLimits, rejections: &mut Rejections) {
+    let latest = now + limits.future_max;
+    let floats_fine = batch.samples.iter().all(|sample| sample.at <= latest);
+    if floats_fine && batch.histograms.iter().all(|sample| sample.at <= latest) {
+        return;
+    }
+    let labels = Arc::clone(&batch.labels);
+    let (mut samples, mut starts) = (Vec::new(), Vec::new());
+    let (mut histograms, mut histogram_starts) = (Vec::new(), Vec::new());
+    for (index, series) in batch.series.iter_mut().enumerate() {
+        let mut refuse = |at: Millis| {
+            let reason = RefusalReason::TooFarAhead {
+                ahead: at - now,
+                limit: limits.future_max,
+            };
+            rejections.add(1, || shown(&*labels, index), Some(at), reason);
+        };
+        let from = samples.len() as u32;
+        for i in series.samples.start as usize..series.samples.end as usize {
+            if batch.samples[i].at > latest {
+                refuse(batch.samples[i].at);
+                continue;
+            }
+            samples.push(batch.samples[i]);
+            starts.extend(batch.start_times.get(i));
+        }
+        series.samples = from..samples.len() as u32;
+        let from = histograms.len() as u32;
+        for i in series.histograms.start as usize..series.histograms.end as usize {
+            if batch.histograms[i].at > latest {
+                refuse(batch.histograms[i].at);
+                continue;
+            }
+            histograms.push(batch.histograms[i].clone());
+            histogram_starts.extend(batch.histogram_start_times.get(i));
+        }
+        series.histograms = from..histograms.len() as u32;
+    }
+    (batch.samples, batch.start_times) = (samples, starts);
+    (batch.histograms, batch.histogram_start_times) = (histograms, histogram_starts);
+}
+
+fn shown(labels: &dyn LabelSource, index: usize) -> String {
+    match labels.labels(index) {
+        Ok(labels) => labels.to_string(),
+        Err(error) => error.series,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::SimClock;
+    use crate::model::{Interval, Labels, OwnedSeries, Sample, TimeRange};
+    use crate::storage::{LiteralStore, Querier};
+
+    fn door(store: &LiteralStore, limits: IngestLimits) -> Arc<Door> {
+        let clock = SimClock::at(Millis(1_000_000));
+        Arc::new(Door::new(Arc::new(store.clone()), Arc::new(clock), 7, limits))
+    }
+
+    fn decoded(name: &str, times: &[i64]) -> Decoded {
+        let samples = times
+            .iter()
+            .map(|at| Sample {
+                at: Millis(*at),
+                value: 1.0,
+            })
+            .collect();
+        let labels = Labels::from_pairs([("__name__", name)]);
+        Decoded {
+            batch: WriteBatch::from_series(vec![OwnedSeries { labels, samples }], 7),
+            rejections: Rejections::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sample_from_the_future_is_refused_and_the_rest_kept() {
+        let store = LiteralStore::new();
+        let door = door(&store, IngestLimits::default());
+        let report = door
+            .take(Protocol::RemoteWrite1, decoded("up", &[1, 1_600_000, 1_600_001, 2]))
+            .await
+            .unwrap();
+        assert_eq!((report.samples, report.refused), (3, 1));
+        let refusal = &report.refusals[0];
+        assert_eq!((refusal.series.as_str(), refusal.at), ("up", Some(Millis(1_600_001))));
+        assert_eq!(
+            refusal.reason.to_string(),
+            "10m1ms ahead of the server's clock, the limit is 10m"
+        );
+        assert_eq!(store.series(&[], TimeRange::ALL).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_decoding_budget_is_given_back() {
+        let limits = IngestLimits {
+            in_flight_bytes_max: 100,
+            future_max: Interval(0),
+            ..IngestLimits::default()
+        };
+        let door = door(&LiteralStore::new(), limits);
+        let first = door.reserve(200).unwrap();
+        assert!(matches!(door.reserve(1), Err(DecodeError::Busy(_))));
+        drop(first);
+        assert!(door.reserve(60).is_ok() && door.reserve(100).is_ok());
+    }
+}
