@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::ingest::Intake;
 use crate::io::Clock;
 use crate::storage::{Appender, Querier};
 
@@ -9,7 +10,9 @@ use crate::storage::{Appender, Querier};
 pub struct App {
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Where samples go.
+    /// Where pushed samples go in: limits, decoding budget, counters, and the store behind it.
+    pub intake: Arc<Intake>,
+    /// Where our own samples go.
     pub appender: Arc<dyn Appender>,
     /// Where samples come from.
     pub querier: Arc<dyn Querier>,
@@ -22,8 +25,11 @@ impl App {
     /// An app over an empty store at the epoch; tests replace what they look at: `App { querier, ..App::test() }`.
     pub(crate) fn test() -> App {
         let store = crate::storage::LiteralStore::new();
+        let clock = Arc::new(crate::io::SimClock::default());
+        let limits = crate::ingest::IngestLimits::default();
         App {
-            clock: Arc::new(crate::io::SimClock::default()),
+            clock: clock.clone(),
+            intake: Arc::new(Intake::new(Arc::new(store.clone()), clock, 1, limits)),
             appender: Arc::new(store.clone()),
             querier: Arc::new(store),
             seed: 1,

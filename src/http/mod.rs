@@ -20,6 +20,7 @@ mod route;
 mod router;
 mod serve;
 mod ui;
+mod write_api;
 
 pub use app::App;
 pub use door::{Door, DoorConfig, Exposition, Readiness, Reload};

@@ -186,7 +186,7 @@ impl Row {
 
 /// Returns all routes of the server. A file of handlers adds its table to `parts`.
 pub(super) fn all() -> impl Iterator<Item = Row> {
-    let parts: [&'static [Route]; 0] = [];
+    let parts: [&'static [Route]; 1] = [super::write_api::ROUTES];
     let door: [&'static [Route<DoorCall>]; 2] = [super::probes::ROUTES, super::ui::ROUTES];
     let parts = parts.into_iter().flatten().map(Row::Parts);
     parts.chain(door.into_iter().flatten().map(Row::Door))

@@ -1,4 +1,4 @@
-//! What the door takes at most, and how it says no to a whole request.
+//! What the intake takes at most, and how it says no to a whole request.
 
 use crate::model::Interval;
 

@@ -1,4 +1,4 @@
-//! What the door counts: who sent how much, and who was refused and why.
+//! What the intake counts: who sent how much, and who was refused and why.
 
 use crate::storage::RefusalReason;
 use crate::telemetry::{CounterVec, Gauge, Metric};
@@ -64,5 +64,5 @@ pub(super) static IN_FLIGHT: Gauge = Gauge::new(
     "Bytes that requests in decoding may take.",
 );
 
-/// The door's metrics.
+/// The intake's metrics.
 pub static METRICS: &[&dyn Metric] = &[&SAMPLES, &REJECTED, &LIMIT_REFUSED, &IN_FLIGHT];

@@ -1,17 +1,17 @@
-//! The door: bytes that somebody pushed become a [`WriteBatch`](crate::model::WriteBatch), or an answer that says why not.
+//! The intake: bytes that somebody pushed become a [`WriteBatch`](crate::model::WriteBatch), or an answer that says why not.
 //!
-//! Each format is a file of pure functions (body in, [`Decoded`] out); [`Door`] holds what they share: limits, the budget
+//! Each format is a file of pure functions (body in, [`Decoded`] out); [`Intake`] holds what they share: limits, the budget
 //! of bytes being decoded at once, time bounds, relabelling and the counters of who was refused and why.
 
 mod compress;
-mod door;
+mod intake;
 mod labels;
 mod limits;
 mod metrics;
 pub mod remote_write;
 
 pub use compress::{Encoding, decompress};
-pub use door::{Decoded, Door, Rejections, Reservation};
+pub use intake::{Decoded, Intake, Rejections, Reservation};
 pub use labels::{LabelCheck, check_labels};
 pub use limits::{DecodeError, IngestLimits};
 pub use metrics::{METRICS, Protocol};

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::histogram::{self, Histogram};
-use crate::ingest::door::Rejections;
+use crate::ingest::intake::Rejections;
 use crate::ingest::{DecodeError, Decoded, IngestLimits};
 use crate::model::{
     BatchSeries, Exemplar, HistogramSample, LabelSource, Labels, MetricKind, MetricMetadata, Millis, Sample, SeriesKey,

@@ -35,8 +35,9 @@ pub(super) struct Label {
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(super) struct Sample {
-    #[prost(double, tag = "1")]
-    pub(super) value: f64,
+    /// Optional because `prost` would leave out -0.0 with 0.0.
+    #[prost(double, optional, tag = "1")]
+    pub(super) value: Option<f64>,
     #[prost(int64, tag = "2")]
     pub(super) timestamp: i64,
 }
@@ -92,7 +93,7 @@ fn label((name, value): (&str, &str)) -> Label {
 
 fn sample(sample: &crate::model::Sample) -> Sample {
     Sample {
-        value: sample.value,
+        value: (sample.value.to_bits() != 0).then_some(sample.value),
         timestamp: sample.at.0,
     }
 }

@@ -193,3 +193,201 @@ fn metadata(body: &[u8], place: &Cursor) -> Result<MetricMetadata, DecodeError> 
         unit: wire.unit,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::{self, Label, TimeSeries, WriteRequest};
+    use super::super::histogram::{BucketSpan, Count};
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEED: u64 = 11;
+
+    fn read(body: Vec<u8>) -> Result<Decoded, DecodeError> {
+        decode(Bytes::from(body), SEED, &IngestLimits::default())
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        "[a-z]{1,6}"
+    }
+
+    fn any_series() -> impl Strategy<Value = TimeSeries> {
+        let labels = proptest::collection::btree_map(text(), ".{0,12}", 0..5);
+        let sample =
+            (any::<Option<f64>>(), any::<i64>()).prop_map(|(value, timestamp)| encode::Sample { value, timestamp });
+        let histogram = (1..5u32, any::<i64>()).prop_map(|(length, timestamp)| Histogram {
+            count: Some(Count::Float(1.0)),
+            positive_spans: vec![BucketSpan { offset: -2, length }],
+            positive_counts: vec![0.5; length as usize],
+            timestamp,
+            ..Histogram::default()
+        });
+        let exemplar = (text(), any::<i64>()).prop_map(|(value, timestamp)| encode::Exemplar {
+            labels: vec![Label {
+                name: "trace_id".to_owned(),
+                value,
+            }],
+            value: 1.0,
+            timestamp,
+        });
+        let columns = (
+            proptest::collection::vec(sample, 0..5),
+            proptest::collection::vec(histogram, 0..2),
+            proptest::collection::vec(exemplar, 0..2),
+        );
+        (labels, columns).prop_map(|(labels, (samples, histograms, exemplars))| TimeSeries {
+            labels: std::iter::once(("__name__".to_owned(), "m".to_owned()))
+                .chain(labels)
+                .map(|(name, value)| Label { name, value })
+                .collect(),
+            samples,
+            exemplars,
+            histograms,
+        })
+    }
+
+    fn any_request() -> impl Strategy<Value = WriteRequest> {
+        let kind = (0..8i32, text()).prop_map(|(kind, metric)| encode::Metadata {
+            kind,
+            metric,
+            help: "Help.".to_owned(),
+            unit: String::new(),
+        });
+        let series = proptest::collection::vec(any_series(), 0..8);
+        (series, proptest::collection::vec(kind, 0..2))
+            .prop_map(|(timeseries, metadata)| WriteRequest { timeseries, metadata })
+    }
+
+    proptest! {
+        #[test]
+        fn the_hand_decoder_reads_what_prost_reads(request in any_request()) {
+            let decoded = read(request.encode_to_vec()).unwrap();
+            let batch = &decoded.batch;
+            prop_assert_eq!(batch.series.len(), request.timeseries.len());
+            prop_assert_eq!(batch.metadata.len(), request.metadata.len());
+            for (index, expected) in request.timeseries.iter().enumerate() {
+                let series = &batch.series[index];
+                let labels = Labels::from_pairs(expected.labels.iter().map(|label| (&label.name, &label.value)));
+                prop_assert_eq!(batch.labels.labels(index).unwrap(), labels);
+                let samples = &batch.samples[series.samples.start as usize..series.samples.end as usize];
+                prop_assert_eq!(samples.len(), expected.samples.len());
+                for (sample, expected) in samples.iter().zip(&expected.samples) {
+                    prop_assert_eq!(sample.at.0, expected.timestamp);
+                    prop_assert_eq!(sample.value.to_bits(), expected.value.unwrap_or(0.0).to_bits());
+                }
+                let histograms = &batch.histograms[series.histograms.start as usize..series.histograms.end as usize];
+                prop_assert_eq!(histograms.len(), expected.histograms.len());
+                prop_assert_eq!(series.exemplars.len(), expected.exemplars.len());
+                let twin = request.timeseries.iter().position(|other| other.labels == expected.labels).unwrap();
+                prop_assert_eq!(batch.series[twin].key, series.key);
+            }
+        }
+
+        #[test]
+        fn a_prefix_is_an_error_or_whole_series(request in any_request(), cut in any::<prop::sample::Index>()) {
+            let body = request.encode_to_vec();
+            if let Ok(decoded) = read(body[..cut.index(body.len() + 1)].to_vec()) {
+                let series = decoded.batch.series.len();
+                let prefix = WriteRequest { timeseries: request.timeseries[..series].to_vec(), metadata: Vec::new() };
+                prop_assert_eq!(decoded.batch.samples.len(), read(prefix.encode_to_vec()).unwrap().batch.samples.len());
+            }
+        }
+
+        #[test]
+        fn flipped_bits_never_panic(request in any_request(), at in any::<prop::sample::Index>(), bit in 0..8) {
+            let mut body = request.encode_to_vec();
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] ^= 1u8 << bit;
+            }
+            if let Ok(decoded) = read(body) {
+                for index in 0..decoded.batch.series.len() {
+                    let _ = decoded.batch.labels.labels(index);
+                }
+            }
+        }
+
+        #[test]
+        fn unequal_labels_have_unequal_keys(first in any_series(), second in any_series()) {
+            let same = first.labels == second.labels;
+            let request = WriteRequest { timeseries: vec![first, second], metadata: Vec::new() };
+            let series = read(request.encode_to_vec()).unwrap().batch.series;
+            prop_assert_eq!(series[0].key == series[1].key, same);
+        }
+    }
+
+    #[test]
+    fn labels_that_stand_apart_count_all_the_same() {
+        let label = |name: &str, value: &str| Label {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        let part = |labels: Vec<Label>, samples: Vec<encode::Sample>| {
+            TimeSeries {
+                labels,
+                samples,
+                ..TimeSeries::default()
+            }
+            .encode_to_vec()
+        };
+        let sample = vec![encode::Sample {
+            value: Some(2.0),
+            timestamp: 5,
+        }];
+        let whole = part(vec![label("__name__", "m"), label("a", "1")], sample.clone());
+        let apart = [
+            part(vec![label("__name__", "m")], sample),
+            part(vec![label("a", "1")], Vec::new()),
+        ]
+        .concat();
+        let mut body = Vec::new();
+        for series in [whole, apart] {
+            body.push(LABEL_TAG);
+            body.push(series.len() as u8);
+            body.extend(series);
+        }
+        let batch = read(body).unwrap().batch;
+        assert_eq!(batch.series[0].key, batch.series[1].key);
+        assert_eq!(batch.labels.labels(1).unwrap().to_string(), r#"m{a="1"}"#);
+    }
+
+    #[test]
+    fn a_body_over_the_series_limit_is_refused_as_a_whole() {
+        let limits = IngestLimits {
+            series_per_request_max: 3,
+            ..IngestLimits::default()
+        };
+        let error = decode(Bytes::from([LABEL_TAG, 0].repeat(4)), SEED, &limits)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("series_per_request_max = 3"), "{error}");
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let golden = include_str!("../../../tests/golden/ingest/remote_write_1.hex");
+        let hex: String = golden
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let body: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let batch = read(body.clone()).unwrap().batch;
+        assert_eq!(batch.labels.labels(0).unwrap().to_string(), r#"up{job="api"}"#);
+        let expected = [(1_700_000_000_000, 1.0), (-5, 0.0)];
+        let samples: Vec<(i64, f64)> = batch.samples.iter().map(|sample| (sample.at.0, sample.value)).collect();
+        assert_eq!(samples, expected);
+        let series = crate::model::OwnedSeries {
+            labels: batch.labels.labels(0).unwrap(),
+            samples: batch.samples,
+        };
+        assert_eq!(
+            super::super::encode_v1(&[series], &[]),
+            body,
+            "the encoder writes the same bytes"
+        );
+    }
+}

@@ -1,4 +1,4 @@
-//! The door itself: from a decoded body to durable samples, and a count of everything that was turned away.
+//! The intake itself: from a decoded body to durable samples, and a count of everything that was turned away.
 //!
 //! A bad series never disturbs a good one: what is too far ahead of the clock is taken out here, what has bad labels or
 //! comes too late is refused by the store, and the answer lists both. Only a body that cannot be read at all, or is over
@@ -57,7 +57,7 @@ impl Rejections {
 }
 
 /// Where every push format goes in.
-pub struct Door {
+pub struct Intake {
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
     seed: u64,
@@ -65,10 +65,10 @@ pub struct Door {
     in_flight_bytes: AtomicUsize,
 }
 
-impl Door {
-    /// Builds the door of `appender`; `seed` is the process's secret seed for series keys.
-    pub fn new(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, seed: u64, limits: IngestLimits) -> Door {
-        Door {
+impl Intake {
+    /// Builds the intake of `appender`; `seed` is the process's secret seed for series keys.
+    pub fn new(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, seed: u64, limits: IngestLimits) -> Intake {
+        Intake {
             appender,
             clock,
             seed,
@@ -96,11 +96,11 @@ impl Door {
     ///
     /// # Errors
     /// [`DecodeError::Busy`] when the budget is used up: the sender should come back soon.
-    pub fn reserve(self: &Arc<Door>, bytes: usize) -> Result<Reservation, DecodeError> {
+    pub fn reserve(self: &Arc<Intake>, bytes: usize) -> Result<Reservation, DecodeError> {
         let max = self.limits.in_flight_bytes_max;
         let before = self.in_flight_bytes.fetch_add(bytes, Relaxed);
         let reservation = Reservation {
-            door: Arc::clone(self),
+            intake: Arc::clone(self),
             bytes,
         };
         IN_FLIGHT.set((before + bytes) as f64);
@@ -161,13 +161,13 @@ fn count(protocol: &str, rejections: &Rejections, report: &AppendReport) {
 
 /// A part of the decoding budget; given back when dropped.
 pub struct Reservation {
-    door: Arc<Door>,
+    intake: Arc<Intake>,
     bytes: usize,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let before = self.door.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
+        let before = self.intake.in_flight_bytes.fetch_sub(self.bytes, Relaxed);
         IN_FLIGHT.set(before.saturating_sub(self.bytes) as f64);
     }
 }
@@ -229,9 +229,9 @@ mod tests {
     use crate::model::{Interval, Labels, OwnedSeries, Sample, TimeRange};
     use crate::storage::{LiteralStore, Querier};
 
-    fn door(store: &LiteralStore, limits: IngestLimits) -> Arc<Door> {
+    fn intake(store: &LiteralStore, limits: IngestLimits) -> Arc<Intake> {
         let clock = SimClock::at(Millis(1_000_000));
-        Arc::new(Door::new(Arc::new(store.clone()), Arc::new(clock), 7, limits))
+        Arc::new(Intake::new(Arc::new(store.clone()), Arc::new(clock), 7, limits))
     }
 
     fn decoded(name: &str, times: &[i64]) -> Decoded {
@@ -252,8 +252,8 @@ mod tests {
     #[tokio::test]
     async fn a_sample_from_the_future_is_refused_and_the_rest_kept() {
         let store = LiteralStore::new();
-        let door = door(&store, IngestLimits::default());
-        let report = door
+        let intake = intake(&store, IngestLimits::default());
+        let report = intake
             .take(Protocol::RemoteWrite1, decoded("up", &[1, 1_600_000, 1_600_001, 2]))
             .await
             .unwrap();
@@ -274,10 +274,10 @@ mod tests {
             future_max: Interval(0),
             ..IngestLimits::default()
         };
-        let door = door(&LiteralStore::new(), limits);
-        let first = door.reserve(200).unwrap();
-        assert!(matches!(door.reserve(1), Err(DecodeError::Busy(_))));
+        let intake = intake(&LiteralStore::new(), limits);
+        let first = intake.reserve(200).unwrap();
+        assert!(matches!(intake.reserve(1), Err(DecodeError::Busy(_))));
         drop(first);
-        assert!(door.reserve(60).is_ok() && door.reserve(100).is_ok());
+        assert!(intake.reserve(60).is_ok() && intake.reserve(100).is_ok());
     }
 }
