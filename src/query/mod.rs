@@ -3,11 +3,17 @@
 //! Evaluation is pure: an [`Engine`] is given a `storage::Querier`, a time and limits, and reads no clock.
 
 pub mod ast;
+pub mod float;
 pub mod functions;
+mod lexer;
+mod parse_error;
+mod parser;
+pub mod print;
 mod result;
 pub mod types;
 
 pub use ast::Expr;
+pub use parser::{DEPTH_MAX, QUERY_BYTES_MAX, parse, parse_selector, parse_series, parse_string};
 pub use result::{
     Interruption, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryStats, QueryValue, VectorSample,
 };

@@ -166,7 +166,9 @@ fn slice(args: &[Value]) -> Result<Value, String> {
         _ => return Err(format!("can't slice item of type {}", item.type_name())),
     };
     let from = bounds.first().map_or(Ok(0), |bound| position(bound, length, true))?;
-    let to = bounds.get(1).map_or(Ok(length), |bound| position(bound, length, true))?;
+    let to = bounds
+        .get(1)
+        .map_or(Ok(length), |bound| position(bound, length, true))?;
     if from > to {
         return Err(format!("invalid slice index: {from} > {to}"));
     }

@@ -222,7 +222,10 @@ impl<'a> State<'a> {
     fn deeper(&mut self) -> Eval<()> {
         self.depth += 1;
         if self.depth > self.render.limits.depth_max {
-            return fail(format!("exceeded maximum template depth ({})", self.render.limits.depth_max));
+            return fail(format!(
+                "exceeded maximum template depth ({})",
+                self.render.limits.depth_max
+            ));
         }
         Ok(())
     }
@@ -239,7 +242,10 @@ impl<'a> State<'a> {
                 Node::Action(pipe) => {
                     let value = self.pipe(dot, pipe)?;
                     if pipe.variables.is_empty() {
-                        self.at = Place { at: pipe.at, shown: pipe };
+                        self.at = Place {
+                            at: pipe.at,
+                            shown: pipe,
+                        };
                         self.out.value(&value);
                     }
                     Flow::On
@@ -282,7 +288,12 @@ impl<'a> State<'a> {
     fn range(&mut self, dot: &Value, branch: &'a Branch) -> Eval<Flow> {
         let value = self.pipe_value(dot, &branch.pipe)?;
         let items: Box<dyn Iterator<Item = (Value, Value)> + '_> = if let Some(elements) = value.elements() {
-            Box::new(elements.iter().enumerate().map(|(i, element)| (Value::from(i), element.clone())))
+            Box::new(
+                elements
+                    .iter()
+                    .enumerate()
+                    .map(|(i, element)| (Value::from(i), element.clone())),
+            )
         } else if let Some(map) = value.as_map() {
             Box::new(map.entries.iter().map(|(key, entry)| (Value::from(key), entry.clone())))
         } else {
@@ -290,7 +301,10 @@ impl<'a> State<'a> {
                 Value::Nil => Box::new(std::iter::empty()),
                 Value::Int(count) => Box::new((0..*count).map(|i| (Value::Int(i), Value::Int(i)))),
                 other => {
-                    self.at = Place { at: branch.pipe.at, shown: &branch.pipe };
+                    self.at = Place {
+                        at: branch.pipe.at,
+                        shown: &branch.pipe,
+                    };
                     return fail(format!("range can't iterate over {other}"));
                 }
             }
@@ -367,7 +381,10 @@ impl<'a> State<'a> {
     }
 
     fn pipe_value(&mut self, dot: &Value, pipe: &'a Pipe) -> Eval<Value> {
-        self.at = Place { at: pipe.at, shown: pipe };
+        self.at = Place {
+            at: pipe.at,
+            shown: pipe,
+        };
         self.deeper()?;
         let mut value = None;
         for command in &pipe.commands {
@@ -590,7 +607,10 @@ impl Function {
 fn check_count(function: &Function, name: &str, given: usize) -> Eval<()> {
     let wanted = function.params.len();
     if function.variadic && given < wanted - 1 {
-        return fail(format!("wrong number of args for {name}: want at least {} got {given}", wanted - 1));
+        return fail(format!(
+            "wrong number of args for {name}: want at least {} got {given}",
+            wanted - 1
+        ));
     }
     if !function.variadic && given != wanted {
         return fail(format!("wrong number of args for {name}: want {wanted} got {given}"));

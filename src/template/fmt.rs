@@ -224,7 +224,11 @@ fn print_value(out: &mut String, value: &Value, verb: char, spec: &Spec, depth: 
         return;
     }
     if verb == 'T' {
-        let name = if matches!(value, Value::Nil) { "<nil>" } else { value.type_name() };
+        let name = if matches!(value, Value::Nil) {
+            "<nil>"
+        } else {
+            value.type_name()
+        };
         return pad(out, name, spec);
     }
     match value {
@@ -343,7 +347,11 @@ fn hex(text: &str, upper: bool, spec: &Spec) -> String {
         if spec.sharp && (i == 0 || spec.space) {
             out.push_str(if upper { "0X" } else { "0x" });
         }
-        let _ = if upper { write!(out, "{byte:02X}") } else { write!(out, "{byte:02x}") };
+        let _ = if upper {
+            write!(out, "{byte:02X}")
+        } else {
+            write!(out, "{byte:02x}")
+        };
     }
     out
 }
@@ -463,20 +471,37 @@ mod tests {
     fn printf_speaks_gos_verbs_and_complaints() {
         let text = Value::from("hi");
         for (format, args, expected) in [
-            ("%s is %5.1f%%", vec![text.clone(), Value::Float(12.345)], "hi is  12.3%"),
+            (
+                "%s is %5.1f%%",
+                vec![text.clone(), Value::Float(12.345)],
+                "hi is  12.3%",
+            ),
             ("%d", vec![Value::Float(3.0)], "%!d(float64=3)"),
             ("%s", vec![Value::Int(5)], "%!s(int=5)"),
             ("%d %d", vec![Value::Int(5)], "5 %!d(MISSING)"),
             ("x", vec![Value::Int(5), text.clone()], "x%!(EXTRA int=5, string=hi)"),
             ("%", vec![], "%!(NOVERB)"),
             ("%z", vec![Value::Int(1)], "%!z(int=1)"),
-            ("%05d|%-5d|%+d|%x|%#x|%o|%c|%U", vec![42, 42, 42, 255, 255, 8, 65, 65].into_iter().map(Value::Int).collect(),
-             "00042|42   |+42|ff|0xff|10|A|U+0041"),
+            (
+                "%05d|%-5d|%+d|%x|%#x|%o|%c|%U",
+                vec![42, 42, 42, 255, 255, 8, 65, 65]
+                    .into_iter()
+                    .map(Value::Int)
+                    .collect(),
+                "00042|42   |+42|ff|0xff|10|A|U+0041",
+            ),
             ("%[2]d %[1]d", vec![Value::Int(1), Value::Int(2)], "2 1"),
             ("%*d", vec![Value::Int(4), Value::Int(7)], "   7"),
-            ("%6.2f|%-8.3e|%08.3f|%g", vec![1.5, 1.5, -1.5, 1e21].into_iter().map(Value::Float).collect(),
-             "  1.50|1.500e+00|-001.500|1e+21"),
-            ("%q %x %10s|%-10s|%.1s", vec![text.clone(); 5], "\"hi\" 6869         hi|hi        |h"),
+            (
+                "%6.2f|%-8.3e|%08.3f|%g",
+                vec![1.5, 1.5, -1.5, 1e21].into_iter().map(Value::Float).collect(),
+                "  1.50|1.500e+00|-001.500|1e+21",
+            ),
+            (
+                "%q %x %10s|%-10s|%.1s",
+                vec![text.clone(); 5],
+                "\"hi\" 6869         hi|hi        |h",
+            ),
             ("%v %t", vec![Value::Bool(true), Value::Bool(false)], "true false"),
             ("%v", vec![Value::Float(f64::INFINITY)], "+Inf"),
             ("%T %T", vec![Value::Float(1.0), Value::Nil], "float64 <nil>"),
@@ -488,6 +513,9 @@ mod tests {
     #[test]
     fn print_puts_spaces_between_operands_that_are_no_strings() {
         let args = [Value::Int(1), Value::Int(2), Value::from("x"), Value::Int(3)];
-        assert_eq!((sprint(&args), sprintln(&args)), ("1 2x3".to_owned(), "1 2 x 3\n".to_owned()));
+        assert_eq!(
+            (sprint(&args), sprintln(&args)),
+            ("1 2x3".to_owned(), "1 2 x 3\n".to_owned())
+        );
     }
 }

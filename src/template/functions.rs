@@ -72,9 +72,7 @@ impl Default for Functions {
 impl Functions {
     /// Starts with the functions that Go's package always has: `and`, `eq`, `index`, `printf`, …
     pub fn new() -> Functions {
-        let mut functions = Functions {
-            table: BTreeMap::new(),
-        };
+        let mut functions = Functions { table: BTreeMap::new() };
         builtins::register(&mut functions);
         functions
     }
@@ -101,14 +99,7 @@ impl Functions {
     }
 
     fn insert(&mut self, name: &'static str, params: &'static [Kind], variadic: bool, body: Body) -> &mut Functions {
-        self.table.insert(
-            name,
-            Function {
-                params,
-                variadic,
-                body,
-            },
-        );
+        self.table.insert(name, Function { params, variadic, body });
         self
     }
 

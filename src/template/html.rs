@@ -167,8 +167,10 @@ impl Escaper {
         let name = self.attribute.strip_prefix("data-").unwrap_or(&self.attribute);
         self.content = match name {
             "style" => Content::Style,
-            "href" | "src" | "action" | "formaction" | "cite" | "background" | "poster" | "data" | "manifest" | "longdesc"
-            | "usemap" | "profile" | "codebase" | "classid" | "archive" | "icon" | "srcset" | "xmlns" => Content::Url,
+            "href" | "src" | "action" | "formaction" | "cite" | "background" | "poster" | "data" | "manifest"
+            | "longdesc" | "usemap" | "profile" | "codebase" | "classid" | "archive" | "icon" | "srcset" | "xmlns" => {
+                Content::Url
+            }
             name if name.starts_with("on") => Content::Script,
             name if name.contains("src") || name.contains("uri") || name.contains("url") => Content::Url,
             _ => Content::Plain,
@@ -291,9 +293,9 @@ impl Escaper {
 /// Whether the URL has no scheme, or a harmless one.
 fn is_safe_url(text: &str) -> bool {
     match text.split_once(':') {
-        Some((scheme, _)) if !scheme.contains(['/', '?', '#']) => {
-            ["http", "https", "mailto"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
-        }
+        Some((scheme, _)) if !scheme.contains(['/', '?', '#']) => ["http", "https", "mailto"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known)),
         _ => true,
     }
 }
@@ -304,7 +306,9 @@ fn percent(text: &str, all: bool) -> String {
     for (i, byte) in text.bytes().enumerate() {
         let kept = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => true,
-            b'!' | b'#' | b'$' | b'&' | b'*' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'?' | b'@' | b'[' | b']' => !all,
+            b'!' | b'#' | b'$' | b'&' | b'*' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'?' | b'@' | b'[' | b']' => {
+                !all
+            }
             b'%' if !all => {
                 let after = text.as_bytes().get(i + 1..i + 3);
                 after.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))

@@ -210,7 +210,11 @@ impl<'a> Lexer<'a> {
             '.' if !rest[1..].starts_with(|c: char| c.is_ascii_digit()) => {
                 let length = 1 + word_length(&rest[1..]);
                 self.terminated(length)?;
-                let token = if length == 1 { Token::Dot } else { Token::Field(&rest[1..length]) };
+                let token = if length == 1 {
+                    Token::Dot
+                } else {
+                    Token::Field(&rest[1..length])
+                };
                 self.simple(token, length)
             }
             '+' | '-' | '.' | '0'..='9' => self.number(),
@@ -252,7 +256,11 @@ impl<'a> Lexer<'a> {
                 '\\' => escaped = true,
                 c if c == mark => {
                     let written = &rest[..=at];
-                    let token = if mark == '"' { Token::Str(written) } else { Token::Char(written) };
+                    let token = if mark == '"' {
+                        Token::Str(written)
+                    } else {
+                        Token::Char(written)
+                    };
                     return self.simple(token, at + 1);
                 }
                 _ => {}
@@ -273,9 +281,13 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let mut length = 0;
         let mut last = ' ';
-        let hex = rest.trim_start_matches(['+', '-']).to_ascii_lowercase().starts_with("0x");
+        let hex = rest
+            .trim_start_matches(['+', '-'])
+            .to_ascii_lowercase()
+            .starts_with("0x");
         for c in rest.chars() {
-            let sign = matches!(c, '+' | '-') && (length == 0 || (matches!(last, 'e' | 'E') && !hex) || matches!(last, 'p' | 'P'));
+            let sign = matches!(c, '+' | '-')
+                && (length == 0 || (matches!(last, 'e' | 'E') && !hex) || matches!(last, 'p' | 'P'));
             if !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_') || sign) {
                 break;
             }
@@ -283,7 +295,10 @@ impl<'a> Lexer<'a> {
             last = c;
         }
         if super::parse::parse_number(&rest[..length]).is_none() {
-            return self.fail(format!("bad number syntax: {}", super::number::quote(&rest[..length], false)));
+            return self.fail(format!(
+                "bad number syntax: {}",
+                super::number::quote(&rest[..length], false)
+            ));
         }
         self.simple(Token::Number(&rest[..length]), length)
     }

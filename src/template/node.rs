@@ -17,7 +17,11 @@ pub(super) enum Node {
     Action(Pipe),
     Branch(Branch),
     /// `{{template "name" pipeline}}`
-    Template { at: Pos, name: String, pipe: Option<Pipe> },
+    Template {
+        at: Pos,
+        name: String,
+        pipe: Option<Pipe>,
+    },
     Break,
     Continue,
 }
@@ -65,8 +69,13 @@ pub(super) enum Term {
     Dot,
     Nil,
     Bool(bool),
-    Number { text: String, number: Number },
-    Str { text: String },
+    Number {
+        text: String,
+        number: Number,
+    },
+    Str {
+        text: String,
+    },
     /// `.a.b`
     Field(Vec<String>),
     /// `$x.a.b`: the name first, then fields.
@@ -122,7 +131,12 @@ impl fmt::Display for Command {
 impl fmt::Display for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.variables.is_empty() {
-            write!(f, "{} {} ", self.variables.join(", "), if self.assigns { "=" } else { ":=" })?;
+            write!(
+                f,
+                "{} {} ",
+                self.variables.join(", "),
+                if self.assigns { "=" } else { ":=" }
+            )?;
         }
         for (i, command) in self.commands.iter().enumerate() {
             if i > 0 {

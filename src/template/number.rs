@@ -188,7 +188,11 @@ mod tests {
             (1e100, 'g', None, "1e+100"),
             (f64::INFINITY, 'g', Some(4), "+Inf"),
         ] {
-            assert_eq!(format_float(value, verb, precision), expected, "{value} %{verb} {precision:?}");
+            assert_eq!(
+                format_float(value, verb, precision),
+                expected,
+                "{value} %{verb} {precision:?}"
+            );
         }
     }
 

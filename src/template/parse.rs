@@ -66,7 +66,10 @@ impl Set {
     /// [`ParseError`]; nothing is added then.
     pub fn parse(&mut self, name: &str, text: &str) -> Result<(), ParseError> {
         for tree in parse(name, text, &self.functions, &self.variables)? {
-            let empty = tree.list.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
+            let empty = tree
+                .list
+                .iter()
+                .all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
             if empty && self.templates.contains_key(&tree.name) {
                 continue;
             }
@@ -81,26 +84,26 @@ impl Set {
     }
 }
 
-fn parse(
-    name: &str,
-    text: &str,
-    functions: &Functions,
-    variables: &[String],
-) -> Result<Vec<Tree>, ParseError> {
+fn parse(name: &str, text: &str, functions: &Functions, variables: &[String]) -> Result<Vec<Tree>, ParseError> {
     let fail = |at: Pos, reason: String| ParseError {
         name: name.to_owned(),
         line: 1 + text[..at.min(text.len())].matches('\n').count(),
         reason,
     };
     if text.len() > TEXT_BYTES_MAX {
-        return Err(fail(0, format!("the template has {} bytes, the limit is {TEXT_BYTES_MAX}", text.len())));
+        return Err(fail(
+            0,
+            format!("the template has {} bytes, the limit is {TEXT_BYTES_MAX}", text.len()),
+        ));
     }
     let lexemes = lex(text).map_err(|error| fail(error.at, error.reason))?;
     let mut parser = Parser {
         lexemes,
         next: 0,
         functions,
-        variables: std::iter::once("$".to_owned()).chain(variables.iter().cloned()).collect(),
+        variables: std::iter::once("$".to_owned())
+            .chain(variables.iter().cloned())
+            .collect(),
         always: variables.to_vec(),
         depth: 0,
         ranges: 0,
@@ -202,7 +205,9 @@ impl<'a> Parser<'a> {
 
     /// Reads the body of a `define` or `block`, which sees no variables from outside.
     fn body(&mut self) -> Result<List, Fail> {
-        let fresh = std::iter::once("$".to_owned()).chain(self.always.iter().cloned()).collect();
+        let fresh = std::iter::once("$".to_owned())
+            .chain(self.always.iter().cloned())
+            .collect();
         let outer = std::mem::replace(&mut self.variables, fresh);
         let ranges = std::mem::take(&mut self.ranges);
         let (list, ended, at) = self.list()?;
@@ -226,7 +231,11 @@ impl<'a> Parser<'a> {
 
     fn close(&mut self, context: &str) -> Result<(), Fail> {
         let lexeme = self.take_solid();
-        if lexeme.token == Token::Close { Ok(()) } else { Err(self.unexpected(&lexeme, context)) }
+        if lexeme.token == Token::Close {
+            Ok(())
+        } else {
+            Err(self.unexpected(&lexeme, context))
+        }
     }
 
     fn unexpected(&self, lexeme: &Lexeme<'a>, context: &str) -> Fail {
@@ -421,10 +430,7 @@ impl<'a> Parser<'a> {
                 first.term,
                 Term::Bool(_) | Term::Dot | Term::Nil | Term::Number { .. } | Term::Str { .. }
             ) {
-                return Err((
-                    first.at,
-                    format!("non executable command in pipeline stage {}", i + 1),
-                ));
+                return Err((first.at, format!("non executable command in pipeline stage {}", i + 1)));
             }
         }
         Ok(())
@@ -531,7 +537,10 @@ impl<'a> Parser<'a> {
                 Term::Variable(fields)
             }
             Term::Bool(_) | Term::Str { .. } | Term::Number { .. } | Term::Nil | Term::Dot => {
-                return Err((at, format!("unexpected . after term {}", quote(&base.to_string(), false))));
+                return Err((
+                    at,
+                    format!("unexpected . after term {}", quote(&base.to_string(), false)),
+                ));
             }
             _ => Term::Chain(Box::new(base), names),
         };
@@ -603,7 +612,11 @@ fn show(token: &Token<'_>) -> String {
         Token::Identifier(word) if is_keyword(word) => format!("<{word}>"),
         Token::Text(text) => {
             let short: String = text.chars().take(10).collect();
-            if text.len() > 10 { format!("{}...", quote(&short, false)) } else { quote(text, false) }
+            if text.len() > 10 {
+                format!("{}...", quote(&short, false))
+            } else {
+                quote(text, false)
+            }
         }
         Token::Identifier(text)
         | Token::Variable(text)
@@ -647,7 +660,9 @@ pub(super) fn parse_number(text: &str) -> Option<Number> {
         _ => 10,
     };
     let (digits, radix) = match radix {
-        10 if lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|b| b.is_ascii_digit()) => (&lower[1..], 8),
+        10 if lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|b| b.is_ascii_digit()) => {
+            (&lower[1..], 8)
+        }
         10 => (lower.as_str(), 10),
         _ => (&lower[2..], radix),
     };
@@ -732,7 +747,11 @@ fn unescape(inside: &str, mark: char) -> Option<String> {
             _ => return None,
         };
         // The first octal digit was read as the kind.
-        let written: String = if skip == 1 { format!("{kind}{}", rest.get(..2)?) } else { rest.get(..digits)?.to_owned() };
+        let written: String = if skip == 1 {
+            format!("{kind}{}", rest.get(..2)?)
+        } else {
+            rest.get(..digits)?.to_owned()
+        };
         rest = &rest[digits - skip..];
         let code = u32::from_str_radix(&written, radix).ok()?;
         if matches!(kind, 'u' | 'U') {

@@ -85,7 +85,9 @@ fn add_queries(functions: &mut Functions) {
             keyed.push((label_of(element, text(args, 0))?, element.clone()));
         }
         keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Value::from(keyed.into_iter().map(|(_, element)| element).collect::<Vec<_>>()))
+        Ok(Value::from(
+            keyed.into_iter().map(|(_, element)| element).collect::<Vec<_>>(),
+        ))
     });
     functions.add_variadic("args", &[Kind::Any], |_, args| {
         let entries = args
@@ -93,20 +95,33 @@ fn add_queries(functions: &mut Functions) {
             .enumerate()
             .map(|(i, arg)| (format!("arg{i}"), arg.clone()))
             .collect();
-        Ok(Value::from(Map { entries, strings: false }))
+        Ok(Value::from(Map {
+            entries,
+            strings: false,
+        }))
     });
     functions.add("tmpl", &[Kind::Str, Kind::Any], |call, args| {
-        call.template(text(args, 0), args[1].clone()).map(|text| safe_html(&text))
+        call.template(text(args, 0), args[1].clone())
+            .map(|text| safe_html(&text))
     });
 }
 
 fn add_numbers(functions: &mut Functions) {
     const ANY: &[Kind] = &[Kind::Any];
-    functions.add("humanize", ANY, |_, args| Ok(Value::from(humanize(to_float(&args[0])?))));
-    functions.add("humanize1024", ANY, |_, args| Ok(Value::from(humanize_1024(to_float(&args[0])?))));
-    functions.add("humanizeDuration", ANY, |_, args| Ok(Value::from(humanize_duration(to_float(&args[0])?))));
+    functions.add("humanize", ANY, |_, args| {
+        Ok(Value::from(humanize(to_float(&args[0])?)))
+    });
+    functions.add("humanize1024", ANY, |_, args| {
+        Ok(Value::from(humanize_1024(to_float(&args[0])?)))
+    });
+    functions.add("humanizeDuration", ANY, |_, args| {
+        Ok(Value::from(humanize_duration(to_float(&args[0])?)))
+    });
     functions.add("humanizePercentage", ANY, |_, args| {
-        Ok(Value::from(sprintf("%.4g%%", &[Value::Float(to_float(&args[0])? * 100.0)])))
+        Ok(Value::from(sprintf(
+            "%.4g%%",
+            &[Value::Float(to_float(&args[0])? * 100.0)],
+        )))
     });
     functions.add("humanizeTimestamp", ANY, |_, args| {
         let seconds = to_float(&args[0])?;
@@ -143,10 +158,18 @@ fn add_texts(functions: &mut Functions) {
         let address = text(args, 0);
         Ok(Value::from(split_host_port(address).map_or(address, |(host, _)| host)))
     });
-    functions.add("stripDomain", STR, |_, args| Ok(Value::from(strip_domain(text(args, 0)))));
-    functions.add("graphLink", STR, |_, args| Ok(Value::from(expression_link(text(args, 0), 0))));
-    functions.add("tableLink", STR, |_, args| Ok(Value::from(expression_link(text(args, 0), 1))));
-    functions.add("urlQueryEscape", STR, |_, args| Ok(Value::from(escape_query(text(args, 0)))));
+    functions.add("stripDomain", STR, |_, args| {
+        Ok(Value::from(strip_domain(text(args, 0))))
+    });
+    functions.add("graphLink", STR, |_, args| {
+        Ok(Value::from(expression_link(text(args, 0), 0)))
+    });
+    functions.add("tableLink", STR, |_, args| {
+        Ok(Value::from(expression_link(text(args, 0), 1)))
+    });
+    functions.add("urlQueryEscape", STR, |_, args| {
+        Ok(Value::from(escape_query(text(args, 0))))
+    });
     functions.add("safeHtml", STR, |_, args| Ok(safe_html(text(args, 0))));
     functions.add("externalURL", &[], |call, _| Ok(Value::from(&host(call)?.external_url)));
     functions.add("pathPrefix", &[], |call, _| {
@@ -182,9 +205,12 @@ fn to_float(value: &Value) -> Result<f64, String> {
         Value::Int(int) => Ok(*int as f64),
         #[expect(clippy::cast_precision_loss, reason = "Go converts to float64 as well")]
         Value::Duration(nanos) => Ok(*nanos as f64 / 1e9),
-        Value::Str(text) | Value::Safe(_, text) => text
-            .parse()
-            .map_err(|_| format!("strconv.ParseFloat: parsing {}: invalid syntax", super::quote(text, false))),
+        Value::Str(text) | Value::Safe(_, text) => text.parse().map_err(|_| {
+            format!(
+                "strconv.ParseFloat: parsing {}: invalid syntax",
+                super::quote(text, false)
+            )
+        }),
         Value::Nil => Err("can't convert <nil> to float".to_owned()),
         other => Err(format!("can't convert {} to float", other.type_name())),
     }
@@ -311,7 +337,10 @@ fn regex(pattern: &str) -> Result<Regex, String> {
 fn split_host_port(address: &str) -> Option<(&str, &str)> {
     let (host, port) = address.rsplit_once(':')?;
     if let Some(inside) = host.strip_prefix('[') {
-        return inside.strip_suffix(']').filter(|host| !host.contains(['[', ']'])).map(|host| (host, port));
+        return inside
+            .strip_suffix(']')
+            .filter(|host| !host.contains(['[', ']']))
+            .map(|host| (host, port));
     }
     (!host.contains([':', '[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
 }

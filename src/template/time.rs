@@ -7,10 +7,28 @@ use jiff::Zoned;
 use super::value::Value;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// What `time.Time.String` prints: `2015-06-23 13:19:44.128 +0000 UTC`.
 pub(super) fn format_time_default(time: &Zoned) -> String {
@@ -46,14 +64,42 @@ pub fn format_time(time: &Zoned, layout: &str) -> String {
 
 #[derive(Clone, Copy)]
 enum Chunk {
-    LongMonth, Month, NumMonth, ZeroMonth,
-    LongDay, Day, DayOfMonth, SpaceDay, ZeroDay, SpaceYearDay, ZeroYearDay,
-    Hour, Hour12, ZeroHour12, Minute, ZeroMinute, Second, ZeroSecond,
-    LongYear, Year, UpperPm, LowerPm, Zone,
+    LongMonth,
+    Month,
+    NumMonth,
+    ZeroMonth,
+    LongDay,
+    Day,
+    DayOfMonth,
+    SpaceDay,
+    ZeroDay,
+    SpaceYearDay,
+    ZeroYearDay,
+    Hour,
+    Hour12,
+    ZeroHour12,
+    Minute,
+    ZeroMinute,
+    Second,
+    ZeroSecond,
+    LongYear,
+    Year,
+    UpperPm,
+    LowerPm,
+    Zone,
     /// Offset: `Z` for UTC, colon, seconds, hours only.
-    Offset { z: bool, colon: bool, seconds: bool, hours_only: bool },
+    Offset {
+        z: bool,
+        colon: bool,
+        seconds: bool,
+        hours_only: bool,
+    },
     /// Fraction of a second: separator, digits, whether trailing zeros are left out.
-    Fraction { separator: char, digits: usize, trim: bool },
+    Fraction {
+        separator: char,
+        digits: usize,
+        trim: bool,
+    },
 }
 
 /// Fixed spellings, longest first where one begins another.
@@ -144,10 +190,17 @@ impl Chunk {
             Chunk::UpperPm => write!(out, "{}", if time.hour() >= 12 { "PM" } else { "AM" }),
             Chunk::LowerPm => write!(out, "{}", if time.hour() >= 12 { "pm" } else { "am" }),
             Chunk::Zone => write!(out, "{}", zone_abbreviation(time)),
-            Chunk::Offset { z, colon, seconds, hours_only } => {
-                write_offset(out, time.offset().seconds(), z, colon, seconds, hours_only)
-            }
-            Chunk::Fraction { separator, digits, trim } => write_fraction(out, time, separator, digits, trim),
+            Chunk::Offset {
+                z,
+                colon,
+                seconds,
+                hours_only,
+            } => write_offset(out, time.offset().seconds(), z, colon, seconds, hours_only),
+            Chunk::Fraction {
+                separator,
+                digits,
+                trim,
+            } => write_fraction(out, time, separator, digits, trim),
         };
     }
 }
@@ -155,7 +208,11 @@ impl Chunk {
 /// Returns the zone's abbreviation; a zone that has none is spelled by its offset, as in Go.
 pub(super) fn zone_abbreviation(time: &Zoned) -> String {
     let text = time.strftime("%Z").to_string();
-    if text.is_empty() { time.strftime("%z").to_string() } else { text }
+    if text.is_empty() {
+        time.strftime("%z").to_string()
+    } else {
+        text
+    }
 }
 
 fn write_offset(
@@ -259,8 +316,8 @@ pub(super) fn time_member(time: &Zoned, name: &str, args: &[Value]) -> Option<Re
             Some(add_date(time, *years, *months, *days))
         }
         (
-            "Year" | "Month" | "Day" | "Hour" | "Minute" | "Second" | "Unix" | "UTC" | "Format" | "Add" | "Sub" | "Before"
-            | "After" | "Equal" | "AddDate" | "Weekday" | "YearDay",
+            "Year" | "Month" | "Day" | "Hour" | "Minute" | "Second" | "Unix" | "UTC" | "Format" | "Add" | "Sub"
+            | "Before" | "After" | "Equal" | "AddDate" | "Weekday" | "YearDay",
             _,
         ) => Some(Err(format!("wrong number or types of args for {name}"))),
         _ => None,
@@ -287,7 +344,9 @@ fn add_date(time: &Zoned, years: i64, months: i64, days: i64) -> Result<Value, S
         .and_then(|span| span.try_months(months))
         .and_then(|span| span.try_days(days))
         .map_err(|error| error.to_string())?;
-    time.checked_add(span).map(Value::from).map_err(|error| error.to_string())
+    time.checked_add(span)
+        .map(Value::from)
+        .map_err(|error| error.to_string())
 }
 
 /// Calls a method of `time.Duration`; `None` when there is none of this name.
@@ -335,7 +394,10 @@ mod tests {
         for (layout, expected) in [
             ("2006-01-02T15:04:05Z07:00", "2026-03-05T09:07:04+01:00"),
             ("Mon Jan _2 15:04:05 MST 2006", "Thu Mar  5 09:07:04 CET 2026"),
-            ("Monday, January 2, 2006 3:4:5 PM pm", "Thursday, March 5, 2026 9:7:4 AM am"),
+            (
+                "Monday, January 2, 2006 3:4:5 PM pm",
+                "Thursday, March 5, 2026 9:7:4 AM am",
+            ),
             ("15:04:05.000 .999999 -0700 06 002", "09:07:04.128 .128 +0100 26 064"),
             ("at 2006: Janet", "at 2026: Janet"),
         ] {

@@ -3,7 +3,7 @@
 //! Nodes are shared (`Arc`), so that cloning a tree or a part of it is a reference count. The parser bounds the height of a
 //! tree ([`HEIGHT_MAX`]): recursion over it, dropping included, is safe on any thread.
 
-mod duration;
+pub(super) mod duration;
 mod operator;
 mod selector;
 

@@ -1,0 +1,68 @@
+//! Numbers as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes them: shortest digits that read back, never an exponent.
+//! So does Prometheus, in JSON and in printed expressions.
+
+/// Appends `value`.
+pub fn push_go_float(out: &mut Vec<u8>, value: f64) {
+    use std::io::Write as _;
+    if value.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+    } else if value.fract() == 0.0 && value.abs() < EXACT_MAX && !(value == 0.0 && value.is_sign_negative()) {
+        push_integer(out, value);
+    } else {
+        write!(out, "{value}").expect("writing to memory cannot fail");
+    }
+}
+
+/// Integers below this are exact in a double, and are written faster than floats.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+#[expect(clippy::cast_possible_truncation, reason = "the caller checked the bounds")]
+fn push_integer(out: &mut Vec<u8>, value: f64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = (value as i64).unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Returns `value` as text.
+pub fn go_float(value: f64) -> String {
+    let mut out = Vec::with_capacity(24);
+    push_go_float(&mut out, value);
+    String::from_utf8(out).expect("digits are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_look_as_in_go() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (5e-3, "0.005"),
+            (1e21, "1000000000000000000000"),
+            (-42.0, "-42"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (0.1 + 0.2, "0.30000000000000004"),
+        ] {
+            assert_eq!(go_float(value), text);
+        }
+    }
+}
