@@ -12,4 +12,5 @@ pub mod query;
 pub mod storage;
 pub mod telemetry;
 pub mod template;
+pub mod tsdb;
 pub mod ui;

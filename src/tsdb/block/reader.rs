@@ -1,0 +1,589 @@
+//! Reads a block: opened once with its index verified, then asked for series and their samples.
+//!
+//! Index sections are mapped and checked when the block is opened; pages are read by position and checked on every read,
+//! so a rotten byte is an error that names the file and the place, never a number.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+
+use super::cache::BlockCache;
+use super::index::Index;
+use super::ints;
+use super::meta::{BlockMeta, FOOTER_LEN_MAX, MAGIC, Section, Sections, TRAILER_LEN, take_footer};
+use super::read_series::BlockSeries;
+use super::series::{Entry, SeriesTable, Symbolic};
+use super::symbols::Symbols;
+use super::times::{TimeColumn, take_directory};
+use super::wire::{Cursor, DecodeError};
+use crate::io::disk::{Disk, DiskFile};
+use crate::model::{Labels, Matcher, TimeRange};
+use crate::storage::{self, StorageError};
+use crate::tsdb::postings::{LabelIndex, Selector};
+
+/// An open block. Immutable; cheap to share.
+pub struct Block {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    meta: BlockMeta,
+    pages: Vec<Page>,
+    pub(super) times: Vec<TimeColumn>,
+    symbols: Symbols,
+    series: SeriesTable,
+    index: Index,
+    cache: Arc<BlockCache>,
+}
+
+/// Where a page stands, and its checksum.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    offset: u64,
+    len: u32,
+    crc: u32,
+}
+
+impl Block {
+    /// Opens a block and verifies its index.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] when header, footer or a section is damaged, [`StorageError::Read`] when the file cannot
+    /// be read.
+    pub fn open(disk: &dyn Disk, path: &Path, cache: Arc<BlockCache>) -> Result<Arc<Block>, StorageError> {
+        let unreadable = |error: std::io::Error| StorageError::Read {
+            file: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let file = disk.open_read(path).map_err(unreadable)?;
+        let bytes = disk.map(path).map_err(unreadable)?;
+        let parts = Parts::of(&bytes).map_err(|(offset, reason)| corrupt(path, offset, reason))?;
+        Ok(Arc::new(Block {
+            path: path.to_owned(),
+            file,
+            meta: parts.meta,
+            pages: parts.pages,
+            times: parts.times,
+            symbols: parts.symbols,
+            series: parts.series,
+            index: parts.index,
+            cache,
+        }))
+    }
+
+    /// Returns what the block says about itself.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    /// Returns the block's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the matching series with samples in `range`, sorted by labels, undecoded.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn select(
+        self: &Arc<Self>,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
+        let found = self.find(&Selector::new(matchers), range)?;
+        Ok(found
+            .into_iter()
+            .map(|series| Box::new(series) as Box<dyn storage::Series>)
+            .collect())
+    }
+
+    /// As [`Block::select`], with matchers that are ready, and keeping the type.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn find(self: &Arc<Self>, selector: &Selector, range: TimeRange) -> Result<Vec<BlockSeries>, StorageError> {
+        if !self.meta.range.overlaps(&range) {
+            return Ok(Vec::new());
+        }
+        let ids = selector.find(&**self)?;
+        let mut found = Vec::new();
+        self.visit(&ids, |_, labels, entry| {
+            if entry_overlaps(entry, range) {
+                found.push(BlockSeries::new(self.clone(), labels.build(self)?, *entry));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Returns all series, sorted by labels: what compaction reads.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn all_series(self: &Arc<Self>) -> AllSeries {
+        AllSeries {
+            block: self.clone(),
+            group: Vec::new().into_iter(),
+            next: 0,
+        }
+    }
+
+    /// Returns the label sets of the matching series with samples in `range`, sorted.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn series(&self, selector: &Selector, range: TimeRange) -> Result<Vec<Labels>, StorageError> {
+        let ids = selector.find(self)?;
+        let mut found = Vec::new();
+        self.visit(&ids, |_, labels, entry| {
+            if entry_overlaps(entry, range) {
+                found.push(labels.build(self)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Returns the label names of the series that match, sorted. Looks at series, not at their samples' times.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn label_names(&self, selector: &Selector) -> Result<Vec<String>, StorageError> {
+        let ids = selector.find(self)?;
+        let mut names = Vec::new();
+        for name in self.index.names() {
+            if !self
+                .index
+                .having(name)
+                .map_err(|error| self.rotten_index(&error))?
+                .is_disjoint(&ids)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Returns the values that `name` has in the series that match, sorted.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn label_values(&self, name: &str, selector: &Selector) -> Result<Vec<String>, StorageError> {
+        let ids = selector.find(self)?;
+        let only = (ids.len() < u64::from(self.series.len())).then_some(&ids);
+        let mut values = Vec::new();
+        self.index
+            .values(name, only, |symbol| {
+                let mut value = String::new();
+                self.symbols.get(symbol, &mut value)?;
+                values.push(value);
+                Ok(())
+            })
+            .map_err(|error| self.rotten_index(&error))?;
+        Ok(values)
+    }
+
+    /// Calls `visit` with each label name, its values and how many series have each: cardinality.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn cardinality(&self, mut visit: impl FnMut(&str, &str, u64)) -> Result<(), StorageError> {
+        for name in self.index.names() {
+            let mut value = String::new();
+            self.index
+                .count(name, |symbol, count| {
+                    self.symbols.get(symbol, &mut value)?;
+                    visit(name, &value, count);
+                    Ok(())
+                })
+                .map_err(|error| self.rotten_index(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Reads every page and every column, and compares with what the table says of them.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] with the first damage found.
+    pub fn verify(self: &Arc<Self>) -> Result<(), StorageError> {
+        for page in &self.pages {
+            self.read_page(page)?;
+        }
+        let mut samples = 0;
+        let mut columns = storage::Columns::default();
+        for series in self.all_series() {
+            samples += series?.verify(&mut columns)?;
+        }
+        if samples != self.meta.samples() {
+            let reason = format!("{samples} samples, the footer says {}", self.meta.samples());
+            return Err(corrupt(&self.path, 0, reason));
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of a record, and the page that holds them.
+    pub(super) fn record(&self, offset: u64, len: u32) -> Result<Record, StorageError> {
+        let outside = || corrupt(&self.path, offset, "a record lies outside of the pages".to_owned());
+        if len == 0 {
+            return Ok(Record {
+                page: Arc::from([]),
+                range: 0..0,
+            });
+        }
+        let at = self.pages.partition_point(|page| page.offset <= offset);
+        let page = self.pages[..at].last().ok_or_else(outside)?;
+        let start = usize::try_from(offset - page.offset).map_err(|_| outside())?;
+        let end = start + len as usize;
+        if end > page.len as usize {
+            return Err(outside());
+        }
+        let page = self.cache.page(self.meta.id.0, page.offset, || self.read_page(page))?;
+        Ok(Record {
+            page,
+            range: start..end,
+        })
+    }
+
+    /// Returns a column of times.
+    pub(super) fn times(&self, column: u32) -> Result<Arc<[i64]>, StorageError> {
+        self.cache.times(self.meta.id.0, column, || {
+            let described = self.times[column as usize];
+            let record = self.record(described.offset, described.len)?;
+            let (mut times, count) = (Vec::new(), described.count as usize);
+            ints::decode(&mut Cursor::new(record.bytes()), count, count, &mut times)
+                .map_err(|error| self.rotten(described.offset, &error))?;
+            Ok(Arc::from(times))
+        })
+    }
+
+    /// Says that what passed its checksum cannot be decoded: a fault of the writer, or of memory.
+    pub(super) fn rotten(&self, offset: u64, error: &DecodeError) -> StorageError {
+        corrupt(&self.path, offset, error.to_string())
+    }
+
+    fn rotten_index(&self, error: &DecodeError) -> StorageError {
+        self.rotten(
+            self.pages.last().map_or(0, |page| page.offset + u64::from(page.len)),
+            error,
+        )
+    }
+
+    fn read_page(&self, page: &Page) -> Result<Arc<[u8]>, StorageError> {
+        let mut bytes = vec![0; page.len as usize];
+        self.file
+            .read_exact_at(&mut bytes, page.offset)
+            .map_err(|error| StorageError::Read {
+                file: self.path.display().to_string(),
+                reason: format!("page at byte {}: {error}", page.offset),
+            })?;
+        if crc32c::crc32c(&bytes) != page.crc {
+            let end = page.offset + u64::from(page.len);
+            super::PAGES_CORRUPT.inc();
+            return Err(corrupt(
+                &self.path,
+                page.offset,
+                format!("the page up to byte {end} fails its checksum"),
+            ));
+        }
+        Ok(Arc::from(bytes))
+    }
+
+    /// Calls `visit` with the entries of `ids`, in order, reading each group once.
+    fn visit(
+        &self,
+        ids: &RoaringBitmap,
+        mut visit: impl FnMut(u32, &mut LabelCursor, &Entry) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut labels = LabelCursor::default();
+        let mut ids = ids.iter().peekable();
+        while let Some(first) = ids.peek() {
+            let rotten = |error: DecodeError| self.rotten_index(&error);
+            let mut group = self.series.group(*first, &self.times).map_err(rotten)?;
+            while let Some((id, entry)) = group.next().map_err(rotten)? {
+                if ids.next_if_eq(&id).is_some() {
+                    labels.symbolic.clone_from(&group.labels);
+                    visit(id, &mut labels, &entry)?;
+                }
+            }
+            if ids.peek().is_some_and(|id| *id >= self.series.len()) {
+                return Err(self.rotten_index(&DecodeError::Malformed("label index: no such series")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn corrupt(path: &Path, offset: u64, reason: String) -> StorageError {
+    StorageError::Corrupt {
+        file: path.display().to_string(),
+        offset,
+        reason,
+    }
+}
+
+fn entry_overlaps(entry: &Entry, range: TimeRange) -> bool {
+    [entry.floats, entry.histograms]
+        .into_iter()
+        .flatten()
+        .any(|track| track.first <= range.max && range.min <= track.last)
+}
+
+/// A record and the page that it is part of.
+pub(super) struct Record {
+    page: Arc<[u8]>,
+    range: std::ops::Range<usize>,
+}
+
+impl Record {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.page[self.range.clone()]
+    }
+}
+
+/// Turns symbols into labels, remembering the strings of the series before: neighbours differ in one or two.
+#[derive(Default)]
+struct LabelCursor {
+    symbolic: Symbolic,
+    known: Symbolic,
+    names: Vec<String>,
+    values: Vec<String>,
+}
+
+impl LabelCursor {
+    fn build(&mut self, block: &Block) -> Result<Labels, StorageError> {
+        self.resolve(block).map_err(|error| block.rotten_index(&error))?;
+        let pairs = self
+            .names
+            .iter()
+            .map(String::as_str)
+            .zip(self.values.iter().map(String::as_str));
+        Ok(Labels::from_sorted(pairs))
+    }
+
+    fn resolve(&mut self, block: &Block) -> Result<(), DecodeError> {
+        let same_schema = self.known.schema == self.symbolic.schema && !self.names.is_empty();
+        if !same_schema {
+            let schema = &block.series.schemas[self.symbolic.schema as usize];
+            self.names.resize(schema.len(), String::new());
+            self.values.resize(schema.len(), String::new());
+            for (name, symbol) in self.names.iter_mut().zip(schema) {
+                block.symbols.get(*symbol, name)?;
+            }
+        }
+        for (at, symbol) in self.symbolic.values.iter().enumerate() {
+            if !same_schema || self.known.values[at] != *symbol {
+                block.symbols.get(*symbol, &mut self.values[at])?;
+            }
+        }
+        self.known.clone_from(&self.symbolic);
+        Ok(())
+    }
+}
+
+/// All series of a block in order.
+pub struct AllSeries {
+    block: Arc<Block>,
+    group: std::vec::IntoIter<BlockSeries>,
+    next: u32,
+}
+
+impl Iterator for AllSeries {
+    type Item = Result<BlockSeries, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        /// Series whose labels are held at a time.
+        const BATCH: u32 = 64 * super::series::GROUP;
+        loop {
+            if let Some(series) = self.group.next() {
+                return Some(Ok(series));
+            }
+            let end = self.next.saturating_add(BATCH).min(self.block.series.len());
+            if self.next >= end {
+                return None;
+            }
+            let ids: RoaringBitmap = (self.next..end).collect();
+            self.next = end;
+            let mut found = Vec::with_capacity(ids.len() as usize);
+            let visited = self.block.visit(&ids, |_, labels, entry| {
+                found.push(BlockSeries::new(self.block.clone(), labels.build(&self.block)?, *entry));
+                Ok(())
+            });
+            if let Err(error) = visited {
+                self.next = u32::MAX;
+                return Some(Err(error));
+            }
+            self.group = found.into_iter();
+        }
+    }
+}
+
+impl LabelIndex for Block {
+    fn all(&self) -> Result<RoaringBitmap, StorageError> {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series.len());
+        Ok(all)
+    }
+
+    fn having(&self, name: &str) -> Result<RoaringBitmap, StorageError> {
+        self.index.having(name).map_err(|error| self.rotten_index(&error))
+    }
+
+    fn exact(&self, name: &str, value: &str) -> Result<RoaringBitmap, StorageError> {
+        let found = self.symbols.find(value).and_then(|symbol| match symbol {
+            Some(symbol) => self.index.exact(name, symbol),
+            None => Ok(RoaringBitmap::new()),
+        });
+        found.map_err(|error| self.rotten_index(&error))
+    }
+
+    fn passing(
+        &self,
+        name: &str,
+        prefix: &str,
+        test: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<RoaringBitmap, StorageError> {
+        let mut value = String::new();
+        let found = self.symbols.with_prefix(prefix).and_then(|symbols| {
+            self.index.passing(name, symbols, |symbol| {
+                self.symbols.get(symbol, &mut value)?;
+                Ok(test(&value))
+            })
+        });
+        found.map_err(|error| self.rotten_index(&error))
+    }
+
+    fn value_count(&self, name: &str) -> usize {
+        self.index.value_count(name)
+    }
+
+    fn test_one(&self, id: u32, name: &str, test: &mut dyn FnMut(&str) -> bool) -> Option<Result<bool, StorageError>> {
+        let mut passed = false;
+        let visited = self.visit(&RoaringBitmap::from([id]), |_, labels, _| {
+            passed = test(labels.build(self)?.value(name));
+            Ok(())
+        });
+        Some(visited.map(|()| passed))
+    }
+}
+
+/// What opening finds in a file.
+struct Parts {
+    meta: BlockMeta,
+    pages: Vec<Page>,
+    times: Vec<TimeColumn>,
+    symbols: Symbols,
+    series: SeriesTable,
+    index: Index,
+}
+
+/// Where the damage is, and what.
+type Damage = (u64, String);
+
+impl Parts {
+    fn of(bytes: &Bytes) -> Result<Parts, Damage> {
+        let (sections, meta) = footer(bytes)?;
+        let mut parts = [const { Bytes::new() }; 5];
+        for ((name, section), part) in sections.all().into_iter().zip(&mut parts) {
+            *part = verified(bytes, name, section)?;
+        }
+        let [pages, times, symbols, series, index] = parts;
+        let at = |section: Section| move |error: DecodeError| (section.offset, error.to_string());
+        let symbols = Symbols::new(symbols).map_err(at(sections.symbols))?;
+        let parts = Parts {
+            pages: take_pages(&pages).map_err(at(sections.pages))?,
+            times: take_directory(&times).map_err(at(sections.times))?,
+            series: SeriesTable::new(series).map_err(at(sections.series))?,
+            index: Index::new(index, &symbols).map_err(at(sections.index))?,
+            symbols,
+            meta,
+        };
+        parts.check(&sections)?;
+        Ok(parts)
+    }
+
+    /// Compares the sections with each other.
+    fn check(&self, sections: &Sections) -> Result<(), Damage> {
+        let end = self.pages.last().map_or(0, |page| page.offset + u64::from(page.len));
+        if end != sections.pages.offset {
+            return Err((
+                sections.pages.offset,
+                "pages do not reach to the page directory".to_owned(),
+            ));
+        }
+        if u64::from(self.series.len()) != self.meta.series {
+            return Err((
+                sections.series.offset,
+                "another number of series than the footer says".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn footer(bytes: &[u8]) -> Result<(Sections, BlockMeta), Damage> {
+    let refuse = |offset: usize, reason: &str| (offset as u64, reason.to_owned());
+    if bytes.len() < MAGIC.len() + TRAILER_LEN {
+        return Err(refuse(0, "too short for a block"));
+    }
+    if bytes[..MAGIC.len()] != MAGIC {
+        return Err(refuse(0, "does not begin as a block of this version"));
+    }
+    let (rest, trailer) = bytes.split_at(bytes.len() - TRAILER_LEN);
+    let trailer_at = rest.len();
+    let word = |at: usize| u32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
+    if trailer[8..] != MAGIC {
+        return Err(refuse(trailer_at, "does not end as a block of this version: cut off?"));
+    }
+    let len = word(0) as usize;
+    if len > FOOTER_LEN_MAX || len > rest.len() {
+        return Err(refuse(trailer_at, "the footer's length is impossible"));
+    }
+    let start = rest.len() - len;
+    let footer = &rest[start..];
+    if crc32c::crc32c(footer) != word(4) {
+        return Err(refuse(start, "the footer fails its checksum"));
+    }
+    let (sections, meta) =
+        take_footer(footer, bytes.len() as u64).map_err(|error| refuse(start, &error.to_string()))?;
+    let end = sections.index.offset.checked_add(sections.index.len);
+    if end != Some(start as u64) {
+        return Err(refuse(start, "the sections do not reach to the footer"));
+    }
+    Ok((sections, meta))
+}
+
+fn verified(bytes: &Bytes, name: &str, section: Section) -> Result<Bytes, Damage> {
+    let range = usize::try_from(section.offset)
+        .ok()
+        .zip(usize::try_from(section.len).ok());
+    let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
+    let Some(range) = range.filter(|range| range.end <= bytes.len()) else {
+        return Err((section.offset, format!("the {name} lies outside of the file")));
+    };
+    let part = bytes.slice(range);
+    if crc32c::crc32c(&part) != section.crc {
+        let end = section.offset + section.len;
+        return Err((
+            section.offset,
+            format!("the {name} up to byte {end} fails its checksum"),
+        ));
+    }
+    Ok(part)
+}
+
+fn take_pages(bytes: &[u8]) -> Result<Vec<Page>, DecodeError> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut pages, mut offset) = (Vec::new(), 0u64);
+    while !cursor.is_empty() {
+        let page = Page {
+            offset,
+            len: cursor.id()?,
+            crc: cursor.u32()?,
+        };
+        offset = offset
+            .checked_add(u64::from(page.len))
+            .ok_or(DecodeError::Malformed("page"))?;
+        pages.push(page);
+    }
+    Ok(pages)
+}

@@ -1,0 +1,505 @@
+//! The table of a block's series: labels, where the samples stand, and statistics that answer without them.
+//!
+//! ```text
+//! table   schemas varint | schema*: names varint | name symbol* | count u32 | group offset u32 * ceil(count / 16) | groups
+//! group   record offset varint | 16 entries, the last group fewer
+//! entry   schema varint | changed mask varint | value symbol* (of changed values) | flags varint
+//!         [ float track ] [ statistics ] [ histogram track ] | record length varint
+//!         when a column of times stands before the record: [ gap varint ], right after the flags
+//! track   time column: zigzag difference to the entry before
+//!         when thinned: count varint | first − column's first varint | column's last − last varint
+//! stats   first | [last] | [min] | [max] | [sum]            each left out when a flag says that it equals another
+//! ```
+//! Sorted by labels. A schema is a list of label names; an entry names only the values that differ from the entry
+//! before (a bit a label), so that ten labels cost about four bytes. Groups of 16 can be read by themselves.
+
+use bytes::Bytes;
+
+use super::times::TimeColumn;
+use super::wire::{Cursor, DecodeError, put_signed, put_varint, unzigzag};
+use crate::model::Millis;
+
+/// Entries that are read together.
+pub(crate) const GROUP: u32 = 16;
+/// A mask has one bit a label; series with more labels spell all of them out.
+const MASKED_MAX: usize = 63;
+const BROKEN: DecodeError = DecodeError::Malformed("series table");
+
+const FLOATS: u64 = 1;
+const FLOATS_CONST: u64 = 1 << 1;
+const FLOATS_THINNED: u64 = 1 << 2;
+const FLOATS_STARTED: u64 = 1 << 3;
+const HISTOGRAMS: u64 = 1 << 4;
+const HISTOGRAMS_THINNED: u64 = 1 << 5;
+const HISTOGRAMS_STARTED: u64 = 1 << 6;
+const STATS_INEXACT: u64 = 1 << 7;
+const LAST_IS_MAX: u64 = 1 << 8;
+const LAST_IS_MIN: u64 = 1 << 9;
+const FIRST_IS_MAX: u64 = 1 << 10;
+const FIRST_IS_MIN: u64 = 1 << 11;
+const SUM_IS_PRODUCT: u64 = 1 << 12;
+const STATS_NONE: u64 = 1 << 13;
+const GAP: u64 = 1 << 14;
+
+/// What is known of a series' floats without decoding them.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats {
+    /// The oldest value, which may be a stale marker or NaN.
+    pub first: f64,
+    /// The newest value, likewise.
+    pub last: f64,
+    /// The smallest finite number; `first` when there is none.
+    pub min: f64,
+    /// The largest finite number; `first` when there is none.
+    pub max: f64,
+    /// The sum of the finite numbers in order of time, compensated (Neumaier), as `sum_over_time` computes it.
+    pub sum: f64,
+    /// Whether all samples are finite numbers: only then do `min`, `max` and `sum` stand for all of them.
+    pub exact: bool,
+}
+
+impl Stats {
+    /// Computes the statistics of at least one value.
+    pub(crate) fn of(values: &[f64]) -> Stats {
+        let mut stats = Stats {
+            first: values[0],
+            last: values[values.len() - 1],
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            sum: 0.0,
+            exact: true,
+        };
+        let mut lost = 0.0;
+        for &value in values {
+            if !value.is_finite() {
+                stats.exact = false;
+                continue;
+            }
+            stats.min = stats.min.min(value);
+            stats.max = stats.max.max(value);
+            let sum = stats.sum + value;
+            lost += if stats.sum.abs() >= value.abs() {
+                stats.sum - sum + value
+            } else {
+                value - sum + stats.sum
+            };
+            stats.sum = sum;
+        }
+        stats.sum += lost;
+        if stats.min > stats.max {
+            (stats.min, stats.max) = (stats.first, stats.first);
+        }
+        stats
+    }
+}
+
+/// The samples of one kind: their times and how many.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Track {
+    /// The time column.
+    pub(crate) times: u32,
+    pub(crate) count: u32,
+    /// Whether a presence bitmap in the record says which of the column's times are meant.
+    pub(crate) thinned: bool,
+    /// Whether start times stand in the record.
+    pub(crate) started: bool,
+    pub(crate) first: Millis,
+    pub(crate) last: Millis,
+}
+
+/// One series, without its labels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) floats: Option<Track>,
+    /// Set when all floats have the same bits, which are here and not in the record.
+    pub(crate) constant: bool,
+    pub(crate) stats: Option<Stats>,
+    pub(crate) histograms: Option<Track>,
+    /// Where the record stands in the file.
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+/// Labels as symbols: a schema and its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Symbolic {
+    pub(crate) schema: u32,
+    pub(crate) values: Vec<u32>,
+}
+
+/// What an entry is told by its difference to: the entry before it in the group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Before {
+    labels: Symbolic,
+    times: u32,
+    /// Where the record ended.
+    end: u64,
+}
+
+/// Begins a group whose first record stands at `offset`.
+pub(crate) fn put_group(offset: u64, out: &mut Vec<u8>) -> Before {
+    put_varint(out, offset);
+    Before {
+        end: offset,
+        ..Before::default()
+    }
+}
+
+/// Appends an entry.
+pub(crate) fn put_entry(
+    entry: &Entry,
+    columns: &[TimeColumn],
+    labels: &Symbolic,
+    before: &mut Before,
+    out: &mut Vec<u8>,
+) {
+    put_labels(labels, &mut before.labels, out);
+    let gap = entry.offset - before.end;
+    let mut flags = u64::from(gap > 0) * GAP;
+    if let Some(track) = &entry.floats {
+        flags |= FLOATS | track_flags(track, FLOATS_THINNED, FLOATS_STARTED);
+        flags |= u64::from(entry.constant) * FLOATS_CONST;
+    }
+    if let Some(track) = &entry.histograms {
+        flags |= HISTOGRAMS | track_flags(track, HISTOGRAMS_THINNED, HISTOGRAMS_STARTED);
+    }
+    let count = entry.floats.map_or(0, |track| track.count);
+    flags |= entry.stats.map_or(STATS_NONE, |stats| stats_flags(&stats, count));
+    put_varint(out, flags);
+    if gap > 0 {
+        put_varint(out, gap);
+    }
+    before.end = entry.offset + u64::from(entry.len);
+    if let Some(track) = &entry.floats {
+        put_track(track, columns, &mut before.times, out);
+    }
+    if let Some(stats) = &entry.stats {
+        put_stats(stats, flags, out);
+    }
+    if let Some(track) = &entry.histograms {
+        put_track(track, columns, &mut before.times, out);
+    }
+    put_varint(out, u64::from(entry.len));
+}
+
+fn put_labels(labels: &Symbolic, last: &mut Symbolic, out: &mut Vec<u8>) {
+    put_varint(out, u64::from(labels.schema));
+    let same_shape = labels.schema == last.schema && labels.values.len() == last.values.len();
+    let masked = labels.values.len() <= MASKED_MAX;
+    let changed = |at: usize| !(same_shape && masked) || labels.values[at] != last.values[at];
+    if masked {
+        let mask = (0..labels.values.len()).fold(0u64, |mask, at| mask | u64::from(changed(at)) << at);
+        put_varint(out, mask);
+    }
+    for (at, value) in labels.values.iter().enumerate() {
+        if changed(at) {
+            put_varint(out, u64::from(*value));
+        }
+    }
+    last.clone_from(labels);
+}
+
+fn track_flags(track: &Track, thinned: u64, started: u64) -> u64 {
+    (u64::from(track.thinned) * thinned) | (u64::from(track.started) * started)
+}
+
+fn put_track(track: &Track, columns: &[TimeColumn], last_times: &mut u32, out: &mut Vec<u8>) {
+    put_signed(out, i64::from(track.times) - i64::from(*last_times));
+    *last_times = track.times;
+    if track.thinned {
+        let column = &columns[track.times as usize];
+        put_varint(out, u64::from(track.count));
+        put_varint(out, track.first.0.wrapping_sub(column.first.0) as u64);
+        put_varint(out, column.last.0.wrapping_sub(track.last.0) as u64);
+    }
+}
+
+fn stats_flags(stats: &Stats, count: u32) -> u64 {
+    let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
+    let flag = |is: bool, flag: u64| u64::from(is) * flag;
+    flag(!stats.exact, STATS_INEXACT)
+        | flag(same(stats.last, stats.max), LAST_IS_MAX)
+        | flag(same(stats.last, stats.min), LAST_IS_MIN)
+        | flag(same(stats.first, stats.max), FIRST_IS_MAX)
+        | flag(same(stats.first, stats.min), FIRST_IS_MIN)
+        | flag(same(stats.first * f64::from(count), stats.sum), SUM_IS_PRODUCT)
+}
+
+fn put_stats(stats: &Stats, flags: u64, out: &mut Vec<u8>) {
+    put_number(stats.first, out);
+    if flags & FLOATS_CONST == 0 {
+        put_number(stats.last, out);
+    }
+    if flags & (LAST_IS_MIN | FIRST_IS_MIN) == 0 {
+        put_number(stats.min, out);
+    }
+    if flags & (LAST_IS_MAX | FIRST_IS_MAX) == 0 {
+        put_number(stats.max, out);
+    }
+    if flags & SUM_IS_PRODUCT == 0 {
+        put_number(stats.sum, out);
+    }
+}
+
+fn take_stats(cursor: &mut Cursor<'_>, flags: u64, count: u32) -> Result<Stats, DecodeError> {
+    let first = take_number(cursor)?;
+    let last = if flags & FLOATS_CONST == 0 {
+        take_number(cursor)?
+    } else {
+        first
+    };
+    let mut bound = |is_last: u64, is_first: u64| {
+        if flags & is_last != 0 {
+            Ok(last)
+        } else if flags & is_first != 0 {
+            Ok(first)
+        } else {
+            take_number(cursor)
+        }
+    };
+    let min = bound(LAST_IS_MIN, FIRST_IS_MIN)?;
+    let max = bound(LAST_IS_MAX, FIRST_IS_MAX)?;
+    let sum = if flags & SUM_IS_PRODUCT == 0 {
+        take_number(cursor)?
+    } else {
+        first * f64::from(count)
+    };
+    let exact = flags & STATS_INEXACT == 0;
+    Ok(Stats {
+        first,
+        last,
+        min,
+        max,
+        sum,
+        exact,
+    })
+}
+
+/// Appends a double: decimals of few digits in few bytes (`exponent | integer zigzag`), else `255 | bits`.
+fn put_number(value: f64, out: &mut Vec<u8>) {
+    match super::values::to_decimal(value) {
+        Some((exponent, integer)) if integer.unsigned_abs() < 1 << 55 => {
+            out.push(exponent);
+            put_signed(out, integer);
+        }
+        _ => {
+            out.push(255);
+            out.extend(value.to_bits().to_le_bytes());
+        }
+    }
+}
+
+fn take_number(cursor: &mut Cursor<'_>) -> Result<f64, DecodeError> {
+    match cursor.byte()? {
+        255 => Ok(f64::from_bits(cursor.u64()?)),
+        exponent => super::values::from_decimal(exponent, cursor.signed()?).ok_or(BROKEN),
+    }
+}
+
+/// The table, to be looked into: verified when the block is opened, mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct SeriesTable {
+    bytes: Bytes,
+    /// The label names of each schema, as symbols.
+    pub(crate) schemas: Vec<Vec<u32>>,
+    count: u32,
+    directory_at: usize,
+    groups_at: usize,
+}
+
+/// Writes the head of the table; groups follow.
+pub(crate) fn put_table(schemas: &[Vec<u32>], count: u32, groups: &[u32], bodies: &[u8], out: &mut Vec<u8>) {
+    put_varint(out, schemas.len() as u64);
+    for schema in schemas {
+        put_varint(out, schema.len() as u64);
+        schema.iter().for_each(|name| put_varint(out, u64::from(*name)));
+    }
+    out.extend(count.to_le_bytes());
+    groups.iter().for_each(|offset| out.extend(offset.to_le_bytes()));
+    out.extend_from_slice(bodies);
+}
+
+impl SeriesTable {
+    pub(crate) fn new(bytes: Bytes) -> Result<SeriesTable, DecodeError> {
+        let mut cursor = Cursor::new(&bytes);
+        let mut schemas = Vec::new();
+        for _ in 0..cursor.size()? {
+            let mut names = Vec::new();
+            for _ in 0..cursor.size()? {
+                names.push(cursor.id()?);
+            }
+            schemas.push(names);
+        }
+        let count = cursor.u32()?;
+        let directory_at = bytes.len() - cursor.rest().len();
+        cursor.take(count.div_ceil(GROUP) as usize * 4)?;
+        let groups_at = bytes.len() - cursor.rest().len();
+        Ok(SeriesTable {
+            bytes,
+            schemas,
+            count,
+            directory_at,
+            groups_at,
+        })
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Returns a reader that stands before the first entry of the group of `id`.
+    pub(crate) fn group<'a>(&'a self, id: u32, columns: &'a [TimeColumn]) -> Result<GroupReader<'a>, DecodeError> {
+        let group = id / GROUP;
+        let at = self.directory_at + group as usize * 4;
+        let offset = Cursor::new(self.bytes.get(at..self.groups_at).ok_or(BROKEN)?).u32()?;
+        let mut cursor = Cursor::new(self.bytes.get(self.groups_at + offset as usize..).ok_or(BROKEN)?);
+        let record_at = cursor.varint()?;
+        Ok(GroupReader {
+            schemas: &self.schemas,
+            columns,
+            cursor,
+            next: group * GROUP,
+            end: ((group + 1) * GROUP).min(self.count),
+            record_at,
+            last_times: 0,
+            labels: Symbolic::default(),
+        })
+    }
+}
+
+/// Reads the entries of one group in order.
+pub(crate) struct GroupReader<'a> {
+    schemas: &'a [Vec<u32>],
+    columns: &'a [TimeColumn],
+    cursor: Cursor<'a>,
+    next: u32,
+    end: u32,
+    record_at: u64,
+    last_times: u32,
+    /// The labels of the entry read last.
+    pub(crate) labels: Symbolic,
+}
+
+impl GroupReader<'_> {
+    /// Reads the next entry, if the group has one.
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Entry)>, DecodeError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let id = self.next;
+        self.next += 1;
+        self.take_labels()?;
+        let flags = self.cursor.varint()?;
+        if flags & GAP != 0 {
+            self.record_at = self.record_at.checked_add(self.cursor.varint()?).ok_or(BROKEN)?;
+        }
+        let floats = (flags & FLOATS != 0)
+            .then(|| self.take_track(flags & FLOATS_THINNED != 0, flags & FLOATS_STARTED != 0))
+            .transpose()?;
+        let count = floats.map_or(0, |track| track.count);
+        let stats = (flags & STATS_NONE == 0)
+            .then(|| take_stats(&mut self.cursor, flags, count))
+            .transpose()?;
+        let histograms = (flags & HISTOGRAMS != 0)
+            .then(|| self.take_track(flags & HISTOGRAMS_THINNED != 0, flags & HISTOGRAMS_STARTED != 0))
+            .transpose()?;
+        let len = self.cursor.id()?;
+        let entry = Entry {
+            floats,
+            constant: flags & FLOATS_CONST != 0,
+            stats,
+            histograms,
+            offset: self.record_at,
+            len,
+        };
+        self.record_at = self.record_at.checked_add(u64::from(len)).ok_or(BROKEN)?;
+        Ok(Some((id, entry)))
+    }
+
+    fn take_labels(&mut self) -> Result<(), DecodeError> {
+        let schema = self.cursor.id()?;
+        let names = self.schemas.get(schema as usize).ok_or(BROKEN)?.len();
+        let same_shape = schema == self.labels.schema && self.labels.values.len() == names;
+        if !same_shape {
+            self.labels.schema = schema;
+            self.labels.values.clear();
+            self.labels.values.resize(names, 0);
+        }
+        let mask = if names <= MASKED_MAX {
+            self.cursor.varint()?
+        } else {
+            u64::MAX
+        };
+        for at in 0..names {
+            if at >= u64::BITS as usize || mask >> at & 1 == 1 {
+                self.labels.values[at] = self.cursor.id()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_track(&mut self, thinned: bool, started: bool) -> Result<Track, DecodeError> {
+        let times = i64::from(self.last_times)
+            .checked_add(unzigzag(self.cursor.varint()?))
+            .and_then(|times| u32::try_from(times).ok())
+            .ok_or(BROKEN)?;
+        self.last_times = times;
+        let column = self.columns.get(times as usize).ok_or(BROKEN)?;
+        let (mut count, mut first, mut last) = (column.count, column.first, column.last);
+        if thinned {
+            count = self.cursor.id()?;
+            first = Millis(first.0.wrapping_add(self.cursor.varint()? as i64));
+            last = Millis(last.0.wrapping_sub(self.cursor.varint()? as i64));
+            if count == 0 || count > column.count {
+                return Err(BROKEN);
+            }
+        }
+        Ok(Track {
+            times,
+            count,
+            thinned,
+            started,
+            first,
+            last,
+        })
+    }
+}
+
+const _: () = assert!(MASKED_MAX < u64::BITS as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_sum_is_compensated_and_markers_are_left_out() {
+        let stats = Stats::of(&[1.0, 1e100, 1.0, -1e100]);
+        assert!((stats.sum, stats.min, stats.max, stats.exact) == (2.0, -1e100, 1e100, true));
+        let stats = Stats::of(&[1.0, crate::model::stale_marker()]);
+        assert!(!stats.exact && stats.last.is_nan() && stats.sum == 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_read_back_bit_for_bit(bits in any::<u64>(), cents in any::<i32>()) {
+            for value in [f64::from_bits(bits), f64::from(cents) / 100.0, f64::from(cents)] {
+                let mut out = Vec::new();
+                put_number(value, &mut out);
+                let mut cursor = Cursor::new(&out);
+                prop_assert_eq!(take_number(&mut cursor).unwrap().to_bits(), value.to_bits());
+                prop_assert!(cursor.is_empty());
+            }
+
+        }
+
+        #[test]
+        fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(table) = SeriesTable::new(bytes.into())
+                && let Ok(mut group) = table.group(0, &[])
+            {
+                let _ = group.next();
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! A column of doubles, exact in every bit.
+//!
+//! ```text
+//! form u8    bit 7: exceptions stand first
+//!            0 to 18: the numbers times 10^form are the integers that follow (`ints`)
+//!            29: there is nothing but exceptions   30: one number, 8 bytes   31: pco over f64
+//! exceptions `presence` of n | ( kind u8 | bits u64 when kind is 4 | run − 1 varint )*
+//!            kind 0 stale marker, 1 +Inf, 2 −Inf, 3 −0, 4 any other bits
+//! ```
+//! Most metrics are integers or short decimals, and then a division brings back the very same double; each number is
+//! tried before that is relied upon. What is no such number (a stale marker, NaN, infinities, −0, a stray full-precision
+//! value) is an exception beside the column, so that one marker does not turn 5,000 integers into floats.
+
+use pco::{ChunkConfig, DeltaSpec};
+
+use super::ints;
+use super::presence::Presence;
+use super::wire::{Cursor, DecodeError, put_varint};
+use crate::model::{is_stale, stale_marker};
+
+const EXCEPTIONS: u8 = 0x80;
+const NOTHING: u8 = 29;
+const CONST: u8 = 30;
+const PCO: u8 = 31;
+/// The largest decimal exponent tried; with more digits than 2^53 holds nothing would fit.
+const EXPONENT_MAX: u8 = 18;
+/// Integers up to here are doubles, one and all.
+const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+/// Powers of ten that are exact doubles, so that one rounding happens and not two.
+const POWERS: [f64; EXPONENT_MAX as usize + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+];
+
+/// Appends the numbers. There is at least one.
+pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
+    let plain = if values.iter().all(|value| is_regular(*value)) {
+        Plain::of(values)
+    } else {
+        let regular: Vec<f64> = values.iter().copied().filter(|value| is_regular(*value)).collect();
+        Plain::of(&regular)
+    };
+    let is_exception = |value: f64| !is_regular(value) || plain.misfits && to_integer(value, plain.form).is_none();
+    let exceptions: Presence = (0u32..)
+        .zip(values)
+        .filter(|(_, value)| is_exception(**value))
+        .map(|(slot, _)| slot)
+        .collect();
+    if exceptions.is_empty() {
+        out.push(plain.form);
+        encode_plain(values, plain.form, out);
+        return;
+    }
+    out.push(plain.form | EXCEPTIONS);
+    exceptions.encode(values.len(), out);
+    encode_exceptions(values, &exceptions, out);
+    let rest: Vec<f64> = values.iter().copied().filter(|value| !is_exception(*value)).collect();
+    encode_plain(&rest, plain.form, out);
+}
+
+/// Reads the first numbers of a column of `n`, at least `want` of them, to `out`, which is cleared first.
+pub(crate) fn decode(cursor: &mut Cursor<'_>, n: usize, want: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    out.clear();
+    if n == 0 || n > ints::COUNT_MAX {
+        return Err(DecodeError::Malformed("column length"));
+    }
+    let form = cursor.byte()?;
+    if form & EXCEPTIONS == 0 {
+        return decode_plain(cursor, form, n, want, out);
+    }
+    let exceptions = Presence::decode(cursor, n)?;
+    let odd = decode_exceptions(cursor, exceptions.len())?;
+    decode_plain(cursor, form & !EXCEPTIONS, n - exceptions.len(), n, out)?;
+    spread(out, &exceptions, &odd, n);
+    Ok(())
+}
+
+/// Whether a number may stand in an integer or float column, rather than beside it.
+fn is_regular(value: f64) -> bool {
+    value.is_finite() && value.to_bits() != (-0.0f64).to_bits()
+}
+
+/// How the regular numbers of a column are stored.
+struct Plain {
+    form: u8,
+    /// Whether some numbers do not fit the exponent, and become exceptions.
+    misfits: bool,
+}
+
+impl Plain {
+    /// Chooses for finite numbers without −0.
+    fn of(values: &[f64]) -> Plain {
+        let sure = |form| Plain { form, misfits: false };
+        let Some(first) = values.first() else {
+            return sure(NOTHING);
+        };
+        let exponent = exponent(values);
+        if exponent.is_none() && values.iter().all(|value| value.to_bits() == first.to_bits()) {
+            return sure(CONST);
+        }
+        match exponent {
+            Some((form, misfits)) => Plain {
+                form,
+                misfits: misfits > 0,
+            },
+            None => sure(PCO),
+        }
+    }
+}
+
+/// Returns the smallest power of ten that makes (nearly) all numbers integers, and how many it does not.
+fn exponent(values: &[f64]) -> Option<(u8, usize)> {
+    let misfits_max = values.len() / 32;
+    let (mut exponent, mut misfits) = (0, 0);
+    for value in values {
+        if to_integer(*value, exponent).is_none() {
+            match (exponent + 1..=EXPONENT_MAX).find(|more| to_integer(*value, *more).is_some()) {
+                Some(more) => exponent = more,
+                None => misfits += 1,
+            }
+            if misfits > misfits_max {
+                return None;
+            }
+        }
+    }
+    // A number that fitted a smaller power may be too large for the final one.
+    let misfits = values
+        .iter()
+        .filter(|value| to_integer(**value, exponent).is_none())
+        .count();
+    (misfits <= misfits_max).then_some((exponent, misfits))
+}
+
+/// Returns the integer that [`to_float`] turns back into exactly this number.
+fn to_integer(value: f64, exponent: u8) -> Option<i64> {
+    if exponent == 0 {
+        let integer = value as i64;
+        return (value.abs() < 9.2e18 && (integer as f64).to_bits() == value.to_bits()).then_some(integer);
+    }
+    let scaled = (value * POWERS[usize::from(exponent)]).round();
+    if scaled.abs() > INTEGER_MAX {
+        return None;
+    }
+    let integer = scaled as i64;
+    (to_float(integer, exponent).to_bits() == value.to_bits()).then_some(integer)
+}
+
+fn to_float(integer: i64, exponent: u8) -> f64 {
+    if exponent == 0 {
+        integer as f64
+    } else {
+        integer as f64 / POWERS[usize::from(exponent)]
+    }
+}
+
+/// Returns the shortest decimal that is exactly this number: an exponent and an integer.
+pub(super) fn to_decimal(value: f64) -> Option<(u8, i64)> {
+    if !is_regular(value) {
+        return None;
+    }
+    (0..=EXPONENT_MAX).find_map(|exponent| Some((exponent, to_integer(value, exponent)?)))
+}
+
+/// The reverse of [`to_decimal`]; `None` for an exponent that it never gives.
+pub(super) fn from_decimal(exponent: u8, integer: i64) -> Option<f64> {
+    (exponent <= EXPONENT_MAX).then(|| to_float(integer, exponent))
+}
+
+fn encode_plain(values: &[f64], form: u8, out: &mut Vec<u8>) {
+    match form {
+        NOTHING => {}
+        CONST => out.extend(values[0].to_bits().to_le_bytes()),
+        PCO => ints::put_pco_with(values, float_config(values), out),
+        exponent => {
+            let integers: Vec<i64> = values
+                .iter()
+                .map(|value| to_integer(*value, exponent).expect("numbers that do not fit are exceptions"))
+                .collect();
+            ints::encode(&integers, out);
+        }
+    }
+}
+
+fn float_config(_values: &[f64]) -> ChunkConfig {
+    ChunkConfig::default().with_delta_spec(DeltaSpec::Auto)
+}
+
+fn decode_plain(
+    cursor: &mut Cursor<'_>,
+    form: u8,
+    n: usize,
+    want: usize,
+    out: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
+    match form {
+        NOTHING if n == 0 => {}
+        CONST => out.resize(n, f64::from_bits(cursor.u64()?)),
+        PCO if n > 0 => *out = ints::take_pco(cursor, n, want)?,
+        exponent if exponent <= EXPONENT_MAX => {
+            let mut integers = Vec::new();
+            ints::decode(cursor, n, want, &mut integers)?;
+            // One loop for each kind of division, so that the compiler makes vectors of it.
+            if exponent == 0 {
+                out.extend(integers.into_iter().map(|integer| integer as f64));
+            } else {
+                let power = POWERS[usize::from(exponent)];
+                out.extend(integers.into_iter().map(|integer| integer as f64 / power));
+            }
+        }
+        _ => return Err(DecodeError::Malformed("value column")),
+    }
+    Ok(())
+}
+
+fn encode_exceptions(values: &[f64], exceptions: &Presence, out: &mut Vec<u8>) {
+    let odd: Vec<u64> = exceptions
+        .runs()
+        .iter()
+        .flat_map(|run| &values[run.start as usize..run.end as usize])
+        .map(|value| value.to_bits())
+        .collect();
+    for run in odd.chunk_by(|a, b| a == b) {
+        let value = f64::from_bits(run[0]);
+        match value {
+            _ if is_stale(value) => out.push(0),
+            f64::INFINITY => out.push(1),
+            f64::NEG_INFINITY => out.push(2),
+            _ if run[0] == (-0.0f64).to_bits() => out.push(3),
+            _ => {
+                out.push(4);
+                out.extend(run[0].to_le_bytes());
+            }
+        }
+        put_varint(out, run.len() as u64 - 1);
+    }
+}
+
+fn decode_exceptions(cursor: &mut Cursor<'_>, n: usize) -> Result<Vec<f64>, DecodeError> {
+    let mut odd = Vec::new();
+    while odd.len() < n {
+        let value = match cursor.byte()? {
+            0 => stale_marker(),
+            1 => f64::INFINITY,
+            2 => f64::NEG_INFINITY,
+            3 => -0.0,
+            4 => f64::from_bits(cursor.u64()?),
+            _ => return Err(DecodeError::Malformed("exception")),
+        };
+        let run = cursor.size()?;
+        if run >= n - odd.len() {
+            return Err(DecodeError::Malformed("run of exceptions"));
+        }
+        odd.resize(odd.len() + run + 1, value);
+    }
+    Ok(odd)
+}
+
+/// Moves the regular numbers apart and puts the exceptions between them.
+fn spread(values: &mut Vec<f64>, exceptions: &Presence, odd: &[f64], n: usize) {
+    let (mut regular, mut odd_left, mut end) = (values.len(), odd.len(), n);
+    values.resize(n, 0.0);
+    for run in exceptions.runs().iter().rev() {
+        let (start, stop) = (run.start as usize, run.end as usize);
+        let after = end - stop;
+        values.copy_within(regular - after..regular, stop);
+        regular -= after;
+        values[start..stop].copy_from_slice(&odd[odd_left - run.len()..odd_left]);
+        odd_left -= run.len();
+        end = start;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(values: &[f64]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(values, &mut out);
+        let mut read = Vec::new();
+        let mut cursor = Cursor::new(&out);
+        decode(&mut cursor, values.len(), values.len(), &mut read).unwrap();
+        let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&read), bits(values));
+        assert!(cursor.is_empty(), "{} bytes left over", cursor.rest().len());
+        out
+    }
+
+    fn counter() -> Vec<f64> {
+        (0..480u64)
+            .map(|i| (1_000_000 + i * 37 + i * i * 7919 % 23) as f64)
+            .collect()
+    }
+
+    #[test]
+    fn one_stale_marker_does_not_turn_integers_into_floats() {
+        let clean = round_trip(&counter()).len();
+        for odd in [stale_marker(), f64::NAN, f64::INFINITY, -0.0, 0.1 + 0.2] {
+            let mut values = counter();
+            values[200] = odd;
+            let with = round_trip(&values).len();
+            assert!(with <= clean + 32, "{odd} costs {} bytes", with - clean);
+        }
+    }
+
+    #[test]
+    fn decimals_become_integers_and_hard_cases_stay_exact() {
+        let cents: Vec<f64> = (0..480).map(|i| f64::from(i * 7919 % 1000) / 100.0).collect();
+        assert!(round_trip(&cents).len() < 700);
+        round_trip(&[
+            0.1,
+            0.2,
+            0.1 + 0.2,
+            1e22,
+            1e300,
+            5e-324,
+            -0.0,
+            0.0,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+        ]);
+        round_trip(&[9_007_199_254_740_993.0, 0.1, 9.2e18, -9.2e18, 1.8e19]);
+        round_trip(&[f64::NAN; 7]);
+        round_trip(&[
+            f64::from_bits(0x7ff8_0000_0000_0001),
+            f64::from_bits(0xfff0_0000_0000_0005),
+            stale_marker(),
+        ]);
+        round_trip(&[1e22; 5]);
+    }
+
+    fn number() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            4 => (-1000i32..1000).prop_map(f64::from),
+            4 => (-100_000i32..100_000).prop_map(|cents| f64::from(cents) / 100.0),
+            1 => any::<f64>(),
+            1 => any::<u64>().prop_map(f64::from_bits),
+            1 => Just(stale_marker()),
+        ]
+    }
+
+    fn column() -> impl Strategy<Value = Vec<f64>> {
+        let mixed = proptest::collection::vec(number(), 1..300);
+        let integers = proptest::collection::vec((0..100_000i64).prop_map(|value| value as f64), 1..300);
+        let noise = proptest::collection::vec(0.0..1.0f64, 1..300);
+        prop_oneof![mixed, integers, noise]
+    }
+
+    proptest! {
+        #[test]
+        fn every_column_reads_back_bit_for_bit(values in column()) {
+            round_trip(&values);
+        }
+
+        #[test]
+        fn a_wanted_prefix_is_the_prefix(values in column(), at in any::<prop::sample::Index>()) {
+            let mut out = Vec::new();
+            encode(&values, &mut out);
+            let want = at.index(values.len()) + 1;
+            let mut read = Vec::new();
+            decode(&mut Cursor::new(&out), values.len(), want, &mut read).unwrap();
+            prop_assert!(read.len() >= want && read.len() <= values.len());
+            prop_assert!(read.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+
+        #[test]
+        fn every_prefix_of_the_bytes_is_an_error(values in column(), at in any::<prop::sample::Index>()) {
+            let mut out = Vec::new();
+            encode(&values, &mut out);
+            out.truncate(at.index(out.len()));
+            prop_assert!(decode(&mut Cursor::new(&out), values.len(), values.len(), &mut Vec::new()).is_err());
+        }
+
+        #[test]
+        fn flipped_bits_never_panic(values in column(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut out = Vec::new();
+            encode(&values, &mut out);
+            let at = at.index(out.len());
+            out[at] ^= 1 << bit;
+            let _ = decode(&mut Cursor::new(&out), values.len(), values.len(), &mut Vec::new());
+        }
+    }
+}

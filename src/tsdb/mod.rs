@@ -1,0 +1,6 @@
+//! The time-series store: log, head, blocks.
+
+pub mod block;
+mod postings;
+
+pub use postings::{LabelIndex, PostingsIndex, Selector};
