@@ -689,9 +689,16 @@ impl Output {
                 let escaped = escaper.escape(value);
                 self.text.push_str(&escaped);
             }
-            None => {
-                let _ = write!(self.text, "{value}");
-            }
+            None => match value {
+                Value::Nil => self.text.push_str("<no value>"),
+                // A pointer to a struct is printed as the struct.
+                Value::Record(record) if record.type_name().starts_with('*') && record.as_text().is_none() => {
+                    self.text.push_str(value.to_string().trim_start_matches('&'));
+                }
+                value => {
+                    let _ = write!(self.text, "{value}");
+                }
+            },
         }
     }
 }

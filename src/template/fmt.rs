@@ -231,8 +231,20 @@ fn print_value(out: &mut String, value: &Value, verb: char, spec: &Spec, depth: 
         };
         return pad(out, name, spec);
     }
+    // With %v, the plus and sharp flags ask for names and syntax of Go, not for signs and digits.
+    let plain;
+    let spec = if verb == 'v' && matches!(value, Value::Int(_) | Value::Float(_)) {
+        plain = Spec {
+            plus: false,
+            sharp: false,
+            ..spec.clone()
+        };
+        &plain
+    } else {
+        spec
+    };
     match value {
-        Value::Nil if verb == 'v' => pad(out, if depth == 0 { "<no value>" } else { "<nil>" }, spec),
+        Value::Nil if verb == 'v' => pad(out, "<nil>", spec),
         Value::Nil => {
             let _ = write!(out, "%!{verb}(<nil>)");
         }
@@ -258,7 +270,7 @@ fn print_value(out: &mut String, value: &Value, verb: char, spec: &Spec, depth: 
                 Shape::Struct => print_struct(out, record, verb, spec, depth),
             },
         },
-        Value::Bool(_) | Value::Time(_) => bad_verb(out, value, verb),
+        Value::Bool(_) | Value::Time(_) => bad_verb(out, value, verb, spec),
     }
 }
 
@@ -309,9 +321,9 @@ fn print_map(
     out.push(']');
 }
 
-fn bad_verb(out: &mut String, value: &Value, verb: char) {
+fn bad_verb(out: &mut String, value: &Value, verb: char, spec: &Spec) {
     let _ = write!(out, "%!{verb}({}=", value.type_name());
-    print_value(out, value, 'v', &Spec::default(), 0);
+    print_value(out, value, 'v', spec, 0);
     out.push(')');
 }
 
@@ -332,7 +344,7 @@ fn print_string(out: &mut String, text: &str, verb: char, spec: &Spec, value: &V
         }
         'q' => pad(out, &quote(text, spec.plus), spec),
         'x' | 'X' => pad(out, &hex(text, verb == 'X', spec), spec),
-        _ => bad_verb(out, value, verb),
+        _ => bad_verb(out, value, verb, spec),
     }
 }
 
@@ -361,12 +373,12 @@ fn print_int(out: &mut String, int: i64, verb: char, spec: &Spec) {
     let (digits, prefix) = match verb {
         'd' | 'v' => (magnitude.to_string(), ""),
         'b' => (format!("{magnitude:b}"), if spec.sharp { "0b" } else { "" }),
-        'o' => (format!("{magnitude:o}"), if spec.sharp { "0" } else { "" }),
+        'o' => (format!("{magnitude:o}"), if spec.sharp && int != 0 { "0" } else { "" }),
         'O' => (format!("{magnitude:o}"), "0o"),
         'x' => (format!("{magnitude:x}"), if spec.sharp { "0x" } else { "" }),
         'X' => (format!("{magnitude:X}"), if spec.sharp { "0X" } else { "" }),
         'c' | 'q' | 'U' => return print_rune(out, int, verb, spec),
-        _ => return bad_verb(out, &Value::Int(int), verb),
+        _ => return bad_verb(out, &Value::Int(int), verb, spec),
     };
     let sign = sign_of(int < 0, spec);
     if spec.precision == Some(0) && int == 0 {
@@ -403,7 +415,11 @@ fn print_float(out: &mut String, float: f64, verb: char, spec: &Spec) {
         'v' => ('g', spec.precision),
         'g' | 'G' => (verb, spec.precision),
         'e' | 'E' | 'f' | 'F' => (verb, Some(spec.precision.unwrap_or(6))),
-        _ => return bad_verb(out, &Value::Float(float), verb),
+        'x' | 'X' if spec.precision.is_none() && !spec.sharp && float.is_finite() => {
+            let body = hex_float(float.abs(), verb == 'X');
+            return pad_plain(out, &format!("{}{body}", sign_of(float.is_sign_negative(), spec)), spec);
+        }
+        _ => return bad_verb(out, &Value::Float(float), verb, spec),
     };
     if !float.is_finite() {
         let text = match (float.is_nan(), spec.plus, spec.space) {
@@ -425,6 +441,28 @@ fn print_float(out: &mut String, float: f64, verb: char, spec: &Spec) {
         least = spec.width.unwrap_or(0).saturating_sub(sign.len());
     }
     pad_plain(out, &format!("{sign}{body:0>least$}"), spec);
+}
+
+/// Writes a float as `0x1.8p+01`.
+fn hex_float(magnitude: f64, upper: bool) -> String {
+    if magnitude == 0.0 {
+        return if upper { "0X0P+00" } else { "0x0p+00" }.to_owned();
+    }
+    let bits = magnitude.to_bits();
+    let mut exponent = (bits >> 52) as i32 - 1023;
+    let mut mantissa = bits & ((1 << 52) - 1);
+    if exponent == -1023 {
+        // A subnormal number is shifted until its first digit is 1.
+        let shift = mantissa.leading_zeros() - 11;
+        mantissa = (mantissa << shift) & ((1 << 52) - 1);
+        exponent = -1022 - shift as i32;
+    }
+    let digits = format!("{mantissa:013x}");
+    let digits = digits.trim_end_matches('0');
+    let point = if digits.is_empty() { "" } else { "." };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let text = format!("0x1{point}{digits}p{sign}{:02}", exponent.abs());
+    if upper { text.to_uppercase() } else { text }
 }
 
 /// `%#g` keeps the decimal point and trailing zeros up to the precision.

@@ -9,6 +9,8 @@ mod builtins;
 mod exec;
 mod fmt;
 mod functions;
+#[cfg(test)]
+mod golden_tests;
 mod html;
 mod lex;
 mod node;

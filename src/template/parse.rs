@@ -291,8 +291,8 @@ impl<'a> Parser<'a> {
                 return Ok(Err((first.at, Ended::End)));
             }
             "else" => return Ok(Err((first.at, Ended::Else))),
-            "template" => self.template(first.at)?,
-            "block" => self.block(first.at)?,
+            "template" => self.template()?,
+            "block" => self.block()?,
             "define" => return Err((first.at, "unexpected {{define}}".to_owned())),
             _ => self.jump(word, first.at)?,
         };
@@ -367,7 +367,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn template(&mut self, at: Pos) -> Result<Node, Fail> {
+    fn template(&mut self) -> Result<Node, Fail> {
+        let at = self.peek_solid().at;
         let name = self.template_name("template clause")?;
         let pipe = if self.peek_solid().token == Token::Close {
             self.take();
@@ -378,7 +379,8 @@ impl<'a> Parser<'a> {
         Ok(Node::Template { at, name, pipe })
     }
 
-    fn block(&mut self, at: Pos) -> Result<Node, Fail> {
+    fn block(&mut self) -> Result<Node, Fail> {
+        let at = self.peek_solid().at;
         let name = self.template_name("block clause")?;
         let pipe = self.pipeline("block clause", &Token::Close)?;
         let body = self.body()?;
@@ -452,7 +454,8 @@ impl<'a> Parser<'a> {
                     self.take();
                     names.push(name.to_owned());
                     let assigns = after.token == Token::Assign;
-                    return self.declare(names, assigns, lexeme.at);
+                    self.variables.extend(names.iter().cloned());
+                    return Ok((names, assigns));
                 }
                 Token::Comma if context == "range" && names.is_empty() => {
                     self.take();
@@ -472,17 +475,6 @@ impl<'a> Parser<'a> {
         }
         self.next = start;
         Ok((Vec::new(), false))
-    }
-
-    fn declare(&mut self, names: Vec<String>, assigns: bool, at: Pos) -> Result<(Vec<String>, bool), Fail> {
-        for name in &names {
-            if !assigns {
-                self.variables.push(name.clone());
-            } else if !self.variables.contains(name) {
-                return Err((at, format!("undefined variable {}", quote(name, false))));
-            }
-        }
-        Ok((names, assigns))
     }
 
     fn command(&mut self) -> Result<Command, Fail> {
@@ -519,6 +511,12 @@ impl<'a> Parser<'a> {
             return Ok(None);
         };
         let mut names = Vec::new();
+        // Go places a chain where its first field stands.
+        let at = if matches!(self.peek().token, Token::Field(_)) {
+            self.peek().at
+        } else {
+            base.at
+        };
         while let Token::Field(name) = self.peek().token {
             names.push(name.to_owned());
             self.take();
@@ -526,7 +524,6 @@ impl<'a> Parser<'a> {
         if names.is_empty() {
             return Ok(Some(base));
         }
-        let at = base.at;
         let term = match base.term {
             Term::Field(mut fields) => {
                 fields.extend(names);
@@ -570,8 +567,7 @@ impl<'a> Parser<'a> {
             }
             Token::Number(text) => Term::Number {
                 text: text.to_owned(),
-                number: parse_number(text)
-                    .ok_or_else(|| (lexeme.at, format!("illegal number syntax: {}", quote(text, false))))?,
+                number: checked_number(text).map_err(|reason| (lexeme.at, reason))?,
             },
             Token::Char(written) => Term::Number {
                 text: written.to_owned(),
@@ -640,6 +636,16 @@ fn is_keyword(word: &str) -> bool {
         word,
         "if" | "with" | "range" | "else" | "end" | "template" | "block" | "define" | "break" | "continue" | "nil"
     )
+}
+
+fn checked_number(text: &str) -> Result<Number, String> {
+    match parse_number(text) {
+        None => Err(format!("illegal number syntax: {}", quote(text, false))),
+        Some(number) if number.int.is_none() && !number.float_syntax => {
+            Err(format!("integer overflow: {}", quote(text, false)))
+        }
+        Some(number) => Ok(number),
+    }
 }
 
 /// Reads a number as Go writes them: decimal, `0x`, `0b`, `0o`, floats, `_` between digits.

@@ -136,7 +136,8 @@ fn add_numbers(functions: &mut Functions) {
         Ok(Value::Duration((to_float(&args[0])? * 1e9) as i64))
     });
     functions.add("parseDuration", &[Kind::Str], |_, args| {
-        let interval = Interval::from_str(text(args, 0)).map_err(|error| error.to_string())?;
+        let interval = Interval::from_str(text(args, 0))
+            .map_err(|_| format!("not a valid duration string: {}", super::quote(text(args, 0), false)))?;
         Ok(Value::Float(interval.as_secs_f64()))
     });
     functions.add("now", &[], |call, _| Ok(Value::Float(host(call)?.now_secs)));
@@ -321,7 +322,7 @@ fn title(text: &str) -> String {
         } else {
             out.extend(c.to_uppercase());
         }
-        before_is_letter = c.is_alphanumeric() || c == '_' || c == '\'';
+        before_is_letter = c.is_alphanumeric() || c == '_' || (!c.is_ascii() && !c.is_whitespace());
     }
     out
 }
@@ -330,7 +331,11 @@ fn regex(pattern: &str) -> Result<Regex, String> {
     regex::RegexBuilder::new(pattern)
         .size_limit(1 << 20)
         .build()
-        .map_err(|error| format!("error parsing regexp: {error}"))
+        .map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.rsplit("error: ").next().unwrap_or_default().to_owned();
+            format!("error parsing regexp: {reason}: `{pattern}`")
+        })
 }
 
 /// Go's `net.SplitHostPort`.
