@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
+mod check;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +16,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::CheckArgs),
     /// Print the licence of Campanile.
     Licence,
 }
@@ -21,9 +24,18 @@ enum Command {
 /// Reads the arguments of the process and carries the command out.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(args) => check::run(args),
         Command::Licence => {
             print!("{}", include_str!("../../LICENSE"));
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Waits for a future on a runtime of its own, for commands that speak HTTP.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .expect("a runtime needs only memory and a few descriptors")
+        .block_on(future)
 }
