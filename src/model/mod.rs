@@ -4,6 +4,7 @@
 
 mod alert;
 mod batch;
+mod float;
 mod histogram;
 mod labels;
 mod matcher;
@@ -15,7 +16,11 @@ pub use batch::{
     BatchSeries, Exemplar, HistogramSample, LabelError, LabelSource, MetricKind, MetricMetadata, OwnedSeries, Sample,
     SeriesKey, WriteBatch, is_stale, stale_marker,
 };
-pub use histogram::{CounterResetHint, FloatHistogram, SCHEMA_CUSTOM, Span};
+pub use float::{FloatSum, format_g, format_plain};
+pub use histogram::{
+    Bucket, CounterResetHint, Estimate, FloatHistogram, HistogramError, HistogramSum, Keep, MixedSchemas,
+    NanObservations, Reconciled, SCHEMA_CUSTOM, SCHEMA_MAX, SCHEMA_MIN, Span,
+};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_valid_label_name, is_valid_metric_name};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use time::{DurationError, Interval, Millis, TimeRange};

@@ -3,6 +3,20 @@
 //! Layout and semantics are Prometheus's `model/histogram.FloatHistogram`: buckets are stored sparsely as spans over
 //! bucket indexes, with absolute counts. Integer histograms from the wire become floats when they are decoded.
 
+mod buckets;
+mod reset;
+mod stats;
+mod sum;
+mod text;
+mod trim;
+mod validate;
+
+pub use buckets::{Bucket, SCHEMA_MAX, SCHEMA_MIN};
+pub use stats::{Estimate, NanObservations};
+pub use sum::{HistogramSum, Reconciled};
+pub use trim::Keep;
+pub use validate::{HistogramError, MixedSchemas};
+
 /// The schema of histograms with custom bucket bounds (NHCB).
 pub const SCHEMA_CUSTOM: i32 = -53;
 
@@ -71,5 +85,28 @@ impl PartialEq for FloatHistogram {
             && bits(&self.positive_buckets) == bits(&other.positive_buckets)
             && bits(&self.negative_buckets) == bits(&other.negative_buckets)
             && bits(&self.custom_values) == bits(&other.custom_values)
+    }
+}
+
+impl FloatHistogram {
+    /// Whether both hold the same data: schema, bounds and all counts, bit for bit; the reset hint does not count, and how
+    /// empty buckets are written does not either.
+    pub fn same_data(&self, other: &FloatHistogram) -> bool {
+        let compacted = |histogram: &FloatHistogram| {
+            let mut compacted = FloatHistogram {
+                counter_reset_hint: CounterResetHint::Unknown,
+                ..histogram.clone()
+            };
+            compacted.compact();
+            compacted
+        };
+        compacted(self) == compacted(other)
+    }
+
+    /// Returns how many bytes the histogram occupies, about.
+    pub fn bytes(&self) -> usize {
+        let spans = self.positive_spans.len() + self.negative_spans.len();
+        let floats = self.positive_buckets.len() + self.negative_buckets.len() + self.custom_values.len();
+        size_of::<FloatHistogram>() + spans * size_of::<Span>() + floats * size_of::<f64>()
     }
 }
