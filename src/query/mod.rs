@@ -10,6 +10,7 @@ mod parse_error;
 mod parser;
 pub mod print;
 mod result;
+pub mod script;
 pub mod types;
 
 pub use ast::Expr;
