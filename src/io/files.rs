@@ -24,6 +24,28 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a file that may have no length of its own, as in `/proc` and `/sys`.
+///
+/// # Errors
+/// The operating system's; [`io::ErrorKind::FileTooLarge`] beyond [`FILE_BYTES_MAX`].
+pub fn read_stream(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open_read(path)?;
+    let mut bytes = Vec::new();
+    loop {
+        let at = bytes.len();
+        bytes.resize(at + 16 * 1024, 0);
+        let read = file.read_at(&mut bytes[at..], at as u64)?;
+        bytes.truncate(at + read);
+        if read == 0 {
+            return Ok(bytes);
+        }
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let text = format!("longer than the limit of {FILE_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+    }
+}
+
 /// Reads a whole text file.
 ///
 /// # Errors
@@ -115,6 +137,17 @@ fn matches_name(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::disk::{OsDisk, SimDisk};
+
+    #[test]
+    fn a_file_without_a_length_is_read_to_its_end() {
+        let text = read_stream(&OsDisk, Path::new("/proc/self/status")).unwrap();
+        assert!(text.starts_with(b"Name:"));
+        let disk = SimDisk::seeded(1);
+        let file = disk.create(Path::new("/stat")).unwrap();
+        file.write_all_at(&[b'x'; 40_000], 0).unwrap();
+        assert_eq!(read_stream(&disk, Path::new("/stat")).unwrap().len(), 40_000);
+    }
 
     #[test]
     fn names_match_patterns_as_in_a_shell() {

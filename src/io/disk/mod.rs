@@ -84,6 +84,20 @@ pub trait Disk: Send + Sync {
     /// The operating system's.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// Returns all that `statvfs` says about the file system that holds `path`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let Space { free, total } = self.space(path)?;
+        Ok(FileSystem {
+            size: total,
+            free,
+            available: free,
+            ..FileSystem::default()
+        })
+    }
+
     /// Returns the whole file as bytes: mapped where that is possible. The file must not change while they live.
     ///
     /// # Errors
@@ -107,6 +121,17 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] when the file is shorter.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Reads some bytes at `offset`, 0 at the end: also of files that have no length of their own, such as `/proc`'s.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = left.min(buffer.len());
+        self.read_exact_at(&mut buffer[..length], offset)?;
+        Ok(length)
+    }
 
     /// Writes all of `bytes` at `offset`. Durable only after [`DiskFile::sync`].
     ///
@@ -150,6 +175,23 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// A file's length in bytes.
     pub len: u64,
+}
+
+/// What `statvfs` says about a file system: bytes, and counts of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Unused bytes, those reserved for root included.
+    pub free: u64,
+    /// Bytes that an ordinary process may still write.
+    pub available: u64,
+    /// How many files it can hold.
+    pub files: u64,
+    /// How many more files it can take.
+    pub files_free: u64,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
 }
 
 /// The room on a file system, in bytes.

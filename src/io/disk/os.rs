@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DirEntry, DirLock, Disk, DiskFile, Space};
+use super::{DirEntry, DirLock, Disk, DiskFile, FileSystem, Space};
 
 /// The name of the file that says who owns a directory.
 const LOCK_FILE: &str = "lock";
@@ -22,6 +22,10 @@ struct OsFile(File);
 impl DiskFile for OsFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -111,6 +115,18 @@ impl Disk for OsDisk {
         Ok(Space {
             free: found.f_bavail.saturating_mul(found.f_frsize),
             total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(FileSystem {
+            size: found.f_blocks.saturating_mul(found.f_frsize),
+            free: found.f_bfree.saturating_mul(found.f_frsize),
+            available: found.f_bavail.saturating_mul(found.f_frsize),
+            files: found.f_files,
+            files_free: found.f_ffree,
+            read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         })
     }
 
