@@ -7,8 +7,11 @@ mod compress;
 mod intake;
 mod labels;
 mod limits;
+mod md5;
 mod metrics;
+pub mod relabel;
 pub mod remote_write;
+pub mod text;
 
 pub use compress::{Encoding, decompress};
 pub use intake::{Decoded, Intake, Rejections, Reservation};
