@@ -3,7 +3,7 @@
 //! ```text
 //! file     magic 8 | pages | sections | footer | footer length u32 | footer crc32c u32 | magic 8
 //! footer   ( section offset varint | length varint | crc32c u32 )* 5 | id | level | min zigzag | max zigzag | series
-//!          | floats | histograms | covered from, to (0 0: none) | batch first, size | tombstones | replaces count, id*
+//!          | floats | histograms | covered from, to (0 0: none) | tombstones | replaces count, id*
 //!          | writer's version: length, text                              varints where nothing else is said
 //! ```
 //! Every byte of the file is under a checksum, the checksum stands apart from what it guards, and the magic carries the
@@ -55,15 +55,6 @@ pub struct Covers {
     pub to: Position,
 }
 
-/// Blocks that were written together (a cut or compaction that spans several windows) and count only together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The first block.
-    pub first: BlockId,
-    /// How many there are, with consecutive ids.
-    pub size: u64,
-}
-
 /// What the writer of a block decides before it is written.
 #[derive(Clone, Debug)]
 pub struct NewBlock {
@@ -75,8 +66,6 @@ pub struct NewBlock {
     pub covers: Option<Covers>,
     /// The blocks whose samples it took over.
     pub replaces: Vec<BlockId>,
-    /// The blocks that count only together with it; `None` for one that stands alone.
-    pub batch: Option<Batch>,
     /// The newest tombstone that was applied to its samples (0: none).
     pub tombstones: u64,
     /// Seeds the hash that finds equal timestamp vectors; random and secret, so that nobody can make two collide.
@@ -91,7 +80,6 @@ impl NewBlock {
             level: 0,
             covers,
             replaces: Vec::new(),
-            batch: None,
             tombstones: 0,
             seed,
         }
@@ -119,8 +107,6 @@ pub struct BlockMeta {
     pub covers: Option<Covers>,
     /// The blocks whose samples it took over.
     pub replaces: Vec<BlockId>,
-    /// The blocks that count only together with it.
-    pub batch: Batch,
     /// The newest tombstone that was applied to its samples.
     pub tombstones: u64,
     /// The version of the program that wrote it.
@@ -171,6 +157,11 @@ pub(crate) fn put_footer(sections: &Sections, meta: &BlockMeta, out: &mut Vec<u8
         put_varint(out, section.len);
         out.extend(section.crc.to_le_bytes());
     }
+    put_meta(meta, out);
+}
+
+/// Appends what a block says about itself, but for the length of its file.
+pub(crate) fn put_meta(meta: &BlockMeta, out: &mut Vec<u8>) {
     put_varint(out, meta.id.0);
     out.push(meta.level);
     put_signed(out, meta.range.min.0);
@@ -181,8 +172,6 @@ pub(crate) fn put_footer(sections: &Sections, meta: &BlockMeta, out: &mut Vec<u8
     let (from, to) = meta.covers.map_or((0, 0), |covers| (covers.from.0, covers.to.0));
     put_varint(out, from);
     put_varint(out, to);
-    put_varint(out, meta.batch.first.0);
-    put_varint(out, meta.batch.size);
     put_varint(out, meta.tombstones);
     put_varint(out, meta.replaces.len() as u64);
     meta.replaces.iter().for_each(|id| put_varint(out, id.0));
@@ -206,6 +195,13 @@ pub(crate) fn take_footer(footer: &[u8], bytes: u64) -> Result<(Sections, BlockM
         series: section()?,
         index: section()?,
     };
+    let meta = take_meta(&mut cursor, bytes)?;
+    cursor.finish("footer")?;
+    Ok((sections, meta))
+}
+
+/// Reads what [`put_meta`] wrote, of a file of `bytes` length.
+pub(crate) fn take_meta(cursor: &mut Cursor<'_>, bytes: u64) -> Result<BlockMeta, DecodeError> {
     let mut meta = BlockMeta {
         id: BlockId(cursor.varint()?),
         level: cursor.byte()?,
@@ -219,24 +215,15 @@ pub(crate) fn take_footer(footer: &[u8], bytes: u64) -> Result<(Sections, BlockM
         bytes,
         covers: None,
         replaces: Vec::new(),
-        batch: Batch {
-            first: BlockId(0),
-            size: 0,
-        },
         tombstones: 0,
         writer: String::new(),
     };
     let (from, to) = (Position(cursor.varint()?), Position(cursor.varint()?));
     meta.covers = (from < to).then_some(Covers { from, to });
-    meta.batch = Batch {
-        first: BlockId(cursor.varint()?),
-        size: cursor.varint()?,
-    };
     meta.tombstones = cursor.varint()?;
     for _ in 0..cursor.size()? {
         meta.replaces.push(BlockId(cursor.varint()?));
     }
     meta.writer = String::from_utf8_lossy(cursor.bytes()?).into_owned();
-    cursor.finish("footer")?;
-    Ok((sections, meta))
+    Ok(meta)
 }

@@ -22,11 +22,12 @@ mod symbols;
 pub(crate) mod tests;
 mod times;
 mod values;
-mod wire;
+pub(crate) mod wire;
 mod writer;
 
 pub use cache::BlockCache;
-pub use meta::{Batch, BlockId, BlockMeta, Covers, NewBlock};
+pub use meta::{BlockId, BlockMeta, Covers, NewBlock};
+pub(crate) use meta::{put_meta, take_meta};
 pub use read_series::BlockSeries;
 pub use reader::{AllSeries, Block};
 pub use series::Stats;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::meta::{Batch, BlockMeta, MAGIC, NewBlock, Section, Sections, put_footer};
+use super::meta::{BlockMeta, MAGIC, NewBlock, Section, Sections, put_footer};
 use super::presence::Presence;
 use super::series::{Entry, GROUP, Stats, Symbolic, Track, put_entry, put_group, put_table};
 use super::times::{TimeColumn, put_directory};
@@ -448,7 +448,6 @@ impl BlockWriter {
             bytes: 0,
             covers: self.new.covers,
             replaces: self.new.replaces.clone(),
-            batch: self.new.batch.unwrap_or(Batch { first: id, size: 1 }),
             tombstones: self.new.tombstones,
             writer: env!("CARGO_PKG_VERSION").to_owned(),
         };

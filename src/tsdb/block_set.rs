@@ -1,0 +1,522 @@
+//! The blocks of a store: which are live, and how that changes.
+//!
+//! Readers take a [`Snapshot`]; writers [`BlockSet::commit`] a change: new blocks in, others out, in one manifest, durable
+//! when it returns. A damaged block is moved to the quarantine, told, and the rest goes on. Files are removed only when two
+//! manifests say that they are not needed.
+//!
+//! When no manifest can be read at all, or only an old one, nothing is removed: every block that can be read is taken, and
+//! what it says of the log is not believed. Samples that are then there twice are merged away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::{error, warn};
+
+use super::block::{Block, BlockCache, BlockId, BlockMeta, BlockWriter, NewBlock, WriteError};
+use super::manifest::{self, Lost, Manifest};
+use super::postings::Selector;
+use super::tombstone::{Tombstone, Tombstones};
+use crate::io::disk::Disk;
+use crate::io::log::Position;
+use crate::model::{Matcher, TimeRange};
+use crate::storage::{Series, StorageError};
+use crate::telemetry::{Counter, Gauge};
+
+pub(crate) static BLOCKS: Gauge = Gauge::new("campanile_tsdb_blocks", "Live blocks.");
+pub(crate) static BLOCKS_BYTES: Gauge = Gauge::new("campanile_tsdb_blocks_bytes", "Bytes of the live blocks.");
+pub(crate) static QUARANTINED: Counter = Counter::new(
+    "campanile_tsdb_blocks_quarantined_total",
+    "Blocks and manifests that were damaged and set aside.",
+);
+
+/// Where a set lives and what it needs.
+#[derive(Clone)]
+pub struct BlockSetConfig {
+    /// The directory of blocks and manifests.
+    pub dir: PathBuf,
+    /// Where damaged files are moved.
+    pub quarantine: PathBuf,
+    /// Seeds the hash that finds equal timestamp vectors; random and secret.
+    pub seed: u64,
+}
+
+/// The blocks of a store. Cheap to read, one change at a time.
+pub struct BlockSet {
+    disk: Arc<dyn Disk>,
+    config: BlockSetConfig,
+    cache: Arc<BlockCache>,
+    snapshot: ArcSwap<Snapshot>,
+    ledger: Mutex<Ledger>,
+    next_block: AtomicU64,
+}
+
+/// The live blocks at one moment. Holding one keeps their files readable.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Rises with every change.
+    pub version: u64,
+    /// The blocks, by id: where two disagree, the older one counts.
+    pub blocks: Vec<Arc<Block>>,
+    /// Deletions that some block does not contain yet, by id.
+    pub tombstones: Vec<Tombstone>,
+    /// What was lost to damage.
+    pub lost: Vec<Lost>,
+    /// Log records before this one are in blocks, or were in blocks that are dropped by now.
+    pub covered: Position,
+}
+
+/// A change of the set.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Blocks that were written and are to be live.
+    pub added: Vec<BlockMeta>,
+    /// Blocks that are live no longer.
+    pub dropped: Vec<BlockId>,
+    /// Log records before this one are in blocks now.
+    pub covered: Option<Position>,
+}
+
+/// The side of the set that changes.
+struct Ledger {
+    manifest: Manifest,
+    /// Manifests on the disk, oldest first.
+    numbers: Vec<u64>,
+    /// Blocks whose files are to be removed.
+    garbage: Vec<BlockId>,
+}
+
+impl Ledger {
+    fn next_number(&mut self) -> u64 {
+        let next = self.numbers.last().copied().unwrap_or(0).max(self.manifest.number) + 1;
+        self.numbers.push(next);
+        next
+    }
+}
+
+/// What was found wrong when a set was opened: for the log and for the status page.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Blocks that were lost, now or earlier.
+    pub lost: Vec<Lost>,
+    /// Everything else out of order, in words.
+    pub problems: Vec<String>,
+}
+
+impl BlockSet {
+    /// Opens the set of a directory, which is created when there is none.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`] when the directory cannot be read. Damaged blocks and manifests are no error.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        config: BlockSetConfig,
+        cache: Arc<BlockCache>,
+    ) -> Result<(BlockSet, Opened), WriteError> {
+        let dir = &config.dir;
+        disk.create_dir_all(dir).map_err(WriteError::disk("create", dir))?;
+        let mut opening = Opening {
+            disk: &**disk,
+            config: &config,
+            cache: &cache,
+            problems: Vec::new(),
+            changed: false,
+        };
+        let found = manifest::load(&**disk, dir)?;
+        let trusted = found.unreadable.is_empty() && found.newest.is_some();
+        opening.set_aside_manifests(&found.unreadable);
+        let mut manifest = found.newest.unwrap_or_default();
+        let mut blocks = opening.open_listed(&mut manifest);
+        let files = opening.files()?;
+        let highest = files.last().map_or(0, |id| id.0 + 1);
+        let strays = files
+            .into_iter()
+            .filter(|id| !blocks.contains_key(id) && !manifest.lists(*id));
+        let strays: Vec<BlockId> = strays.collect();
+        if trusted {
+            opening.remove_garbage(&strays);
+        } else {
+            opening.adopt(&strays, &mut manifest, &mut blocks);
+        }
+        manifest.next_block = manifest.next_block.max(highest).max(1);
+        let (problems, changed) = (opening.problems, opening.changed);
+        let opened = Opened {
+            lost: manifest.lost.clone(),
+            problems,
+        };
+        let set = BlockSet {
+            disk: disk.clone(),
+            cache,
+            snapshot: ArcSwap::from_pointee(snapshot(&manifest, blocks)),
+            next_block: AtomicU64::new(manifest.next_block),
+            ledger: Mutex::new(Ledger {
+                manifest,
+                numbers: found.numbers,
+                garbage: Vec::new(),
+            }),
+            config,
+        };
+        if changed {
+            let mut ledger = set.ledger.lock();
+            // On a full disk the set still opens; what was found is then found again next time.
+            match set.publish(&mut ledger, |_| {}) {
+                Ok(()) => set.settle(&mut ledger),
+                Err(error) => warn!(%error, "cannot write down what was found at opening"),
+            }
+        }
+        set.watch();
+        Ok((set, opened))
+    }
+
+    /// Returns the live blocks.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Returns the terms of a new block, with an id of its own.
+    pub fn new_block(&self) -> NewBlock {
+        let id = BlockId(self.next_block.fetch_add(1, Ordering::Relaxed));
+        let mut new = NewBlock::cut(id, None, self.config.seed);
+        new.tombstones = self.ledger.lock().manifest.next_tombstone.saturating_sub(1);
+        new
+    }
+
+    /// Opens a writer for a new block. The block is garbage until it is committed.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`].
+    pub fn create(&self, new: NewBlock) -> Result<BlockWriter, WriteError> {
+        BlockWriter::create(&self.disk, &self.config.dir, new)
+    }
+
+    /// Makes a change, durably, and shows it to readers. Files of dropped blocks are removed afterwards.
+    ///
+    /// # Errors
+    /// [`WriteError`]; readers then see no change, and the added blocks are garbage. After a crash the change may have
+    /// happened all the same.
+    pub fn commit(&self, change: Change) -> Result<(), WriteError> {
+        let mut ledger = self.ledger.lock();
+        let before = self.snapshot();
+        let mut blocks: BTreeMap<BlockId, Arc<Block>> = before
+            .blocks
+            .iter()
+            .map(|block| (block.meta().id, block.clone()))
+            .collect();
+        blocks.retain(|id, _| !change.dropped.contains(id));
+        for meta in &change.added {
+            let path = self.config.dir.join(meta.id.file_name());
+            match Block::open(&*self.disk, &path, self.cache.clone()) {
+                Ok(block) => blocks.insert(meta.id, block),
+                Err(error) => {
+                    ledger.garbage.extend(change.added.iter().map(|meta| meta.id));
+                    return Err(error.into());
+                }
+            };
+        }
+        let next_block = self.next_block.load(Ordering::Relaxed);
+        let live: Vec<Arc<Block>> = blocks.values().cloned().collect();
+        let published = self.publish(&mut ledger, |manifest| {
+            manifest.blocks.retain(|block| !change.dropped.contains(&block.id));
+            manifest.blocks.extend(change.added.iter().cloned());
+            manifest.blocks.sort_by_key(|block| block.id);
+            manifest.next_block = next_block;
+            manifest.covered = manifest.covered.max(change.covered.unwrap_or_default());
+            let tombstones = std::mem::take(&mut manifest.tombstones);
+            manifest.tombstones = tombstones
+                .into_iter()
+                .filter(|one| live.iter().any(|block| touches(block, one)))
+                .collect();
+        });
+        if let Err(error) = published {
+            ledger.garbage.extend(change.added.iter().map(|meta| meta.id));
+            return Err(error);
+        }
+        self.snapshot.store(Arc::new(snapshot(&ledger.manifest, blocks)));
+        ledger.garbage.extend(&change.dropped);
+        self.settle(&mut ledger);
+        self.watch();
+        Ok(())
+    }
+
+    /// Forgets the samples in `range` of the series that match: hidden when this returns, removed by compaction.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`]; nothing is then forgotten.
+    pub fn delete(&self, matchers: Vec<Matcher>, range: TimeRange) -> Result<Tombstone, WriteError> {
+        let mut ledger = self.ledger.lock();
+        let tombstone = Tombstone {
+            id: ledger.manifest.next_tombstone.max(1),
+            matchers,
+            range,
+        };
+        self.publish(&mut ledger, |manifest| {
+            manifest.next_tombstone = tombstone.id + 1;
+            manifest.tombstones.push(tombstone.clone());
+        })?;
+        let blocks = self
+            .snapshot()
+            .blocks
+            .iter()
+            .map(|block| (block.meta().id, block.clone()))
+            .collect();
+        self.snapshot.store(Arc::new(snapshot(&ledger.manifest, blocks)));
+        self.settle(&mut ledger);
+        Ok(tombstone)
+    }
+
+    /// Says that blocks under construction will not be committed.
+    pub(crate) fn abandon(&self, ids: impl IntoIterator<Item = BlockId>) {
+        self.ledger.lock().garbage.extend(ids);
+    }
+
+    /// Returns the blocks with samples that a tombstone takes out.
+    pub fn touched(&self) -> Vec<BlockId> {
+        let snapshot = self.snapshot();
+        let blocks = snapshot.blocks.iter();
+        blocks
+            .filter(|block| snapshot.tombstones.iter().any(|tombstone| touches(block, tombstone)))
+            .map(|block| block.meta().id)
+            .collect()
+    }
+
+    /// Writes the next manifest and makes it the present one.
+    fn publish(&self, ledger: &mut Ledger, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
+        let mut next = ledger.manifest.clone();
+        change(&mut next);
+        next.number = ledger.next_number();
+        manifest::publish(&*self.disk, &self.config.dir, &next)?;
+        ledger.manifest = next;
+        Ok(())
+    }
+
+    /// Publishes the present state once more, and then removes what neither copy needs.
+    fn settle(&self, ledger: &mut Ledger) {
+        if let Err(error) = self.publish(ledger, |_| {}) {
+            warn!(%error, "old blocks stay until a manifest can be written");
+            return;
+        }
+        for id in std::mem::take(&mut ledger.garbage) {
+            let path = self.config.dir.join(id.file_name());
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    warn!(%error, path = %path.display(), "cannot remove a dropped block");
+                    ledger.garbage.push(id);
+                }
+                _ => {}
+            }
+        }
+        manifest::remove_old(&*self.disk, &self.config.dir, &mut ledger.numbers);
+    }
+
+    fn watch(&self) {
+        let snapshot = self.snapshot();
+        BLOCKS.set(snapshot.blocks.len() as f64);
+        BLOCKS_BYTES.set(snapshot.blocks.iter().map(|block| block.meta().bytes as f64).sum());
+    }
+}
+
+fn snapshot(manifest: &Manifest, blocks: BTreeMap<BlockId, Arc<Block>>) -> Snapshot {
+    Snapshot {
+        version: manifest.number,
+        blocks: blocks.into_values().collect(),
+        tombstones: manifest.tombstones.clone(),
+        lost: manifest.lost.clone(),
+        covered: manifest.covered,
+    }
+}
+
+/// Whether a tombstone takes out samples of a block. A block that cannot tell is said to be touched.
+fn touches(block: &Block, tombstone: &Tombstone) -> bool {
+    let meta = block.meta();
+    meta.tombstones < tombstone.id
+        && meta.range.overlaps(&tombstone.range)
+        && Selector::new(&tombstone.matchers)
+            .find(block)
+            .map_or(true, |found| !found.is_empty())
+}
+
+impl Snapshot {
+    /// Returns the matching series of each block that touches `range`, the older block first; deletions are applied.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`].
+    pub fn find(&self, selector: &Selector, range: TimeRange) -> Result<Vec<Vec<Box<dyn Series>>>, StorageError> {
+        let mut found = Vec::new();
+        for block in self.blocks.iter().filter(|block| block.meta().range.overlaps(&range)) {
+            let deleted = Tombstones::after(block.meta().tombstones, &self.tombstones, range);
+            let series = block.find(selector, range)?.into_iter().map(|series| {
+                let ranges = if deleted.is_empty() {
+                    Vec::new()
+                } else {
+                    deleted.of(&series.labels())
+                };
+                let series = if ranges.is_empty() {
+                    series
+                } else {
+                    series.without(ranges.into())
+                };
+                Box::new(series) as Box<dyn Series>
+            });
+            found.push(series.collect());
+        }
+        Ok(found)
+    }
+
+    /// Says what of `range` was lost, for the answer's warnings.
+    pub fn warnings(&self, range: TimeRange) -> Vec<String> {
+        let lost = self.lost.iter().filter(|lost| lost.range.overlaps(&range));
+        lost.map(|lost| {
+            format!(
+                "block {} was lost, samples between {} and {} may be missing: {}",
+                lost.id, lost.range.min, lost.range.max, lost.reason
+            )
+        })
+        .collect()
+    }
+
+    /// Returns what all blocks say about themselves.
+    pub fn metas(&self) -> Vec<BlockMeta> {
+        self.blocks.iter().map(|block| block.meta().clone()).collect()
+    }
+}
+
+/// What opening needs at hand.
+struct Opening<'a> {
+    disk: &'a dyn Disk,
+    config: &'a BlockSetConfig,
+    cache: &'a Arc<BlockCache>,
+    problems: Vec<String>,
+    /// Whether the manifest no longer says what is true.
+    changed: bool,
+}
+
+impl Opening<'_> {
+    fn path(&self, id: BlockId) -> PathBuf {
+        self.config.dir.join(id.file_name())
+    }
+
+    fn open(&self, id: BlockId) -> Result<Arc<Block>, StorageError> {
+        let block = Block::open(self.disk, &self.path(id), self.cache.clone())?;
+        if block.meta().id == id {
+            return Ok(block);
+        }
+        Err(StorageError::Corrupt {
+            file: self.path(id).display().to_string(),
+            offset: 0,
+            reason: format!("it says that it is block {}", block.meta().id),
+        })
+    }
+
+    /// Moves a damaged file out of the way; nothing is deleted.
+    fn quarantine(&mut self, path: &Path, reason: &str) {
+        error!(file = %path.display(), reason, "damaged file set aside");
+        QUARANTINED.inc();
+        let name = path.file_name().unwrap_or_default();
+        let moved = self
+            .disk
+            .create_dir_all(&self.config.quarantine)
+            .and_then(|()| self.disk.rename(path, &self.config.quarantine.join(name)))
+            .and_then(|()| self.disk.sync_dir(&self.config.quarantine))
+            .and_then(|()| self.disk.sync_dir(&self.config.dir));
+        if let Err(error) = moved {
+            self.problems
+                .push(format!("cannot set {} aside: {error}", path.display()));
+        }
+        self.changed = true;
+    }
+
+    fn set_aside_manifests(&mut self, unreadable: &[(PathBuf, String)]) {
+        for (path, reason) in unreadable {
+            self.problems.push(format!(
+                "manifest {} cannot be read ({reason}), an older one counts",
+                path.display()
+            ));
+            self.quarantine(path, reason);
+        }
+    }
+
+    /// Opens the blocks of the manifest; those that are damaged or gone move to its list of losses.
+    fn open_listed(&mut self, manifest: &mut Manifest) -> BTreeMap<BlockId, Arc<Block>> {
+        let mut blocks = BTreeMap::new();
+        let mut kept = Vec::new();
+        for meta in std::mem::take(&mut manifest.blocks) {
+            let path = self.path(meta.id);
+            match self.open(meta.id) {
+                Ok(block) => {
+                    blocks.insert(meta.id, block);
+                }
+                Err(error @ StorageError::Corrupt { .. }) => {
+                    self.quarantine(&path, &error.to_string());
+                    manifest.lost.push(lost(&meta, error.to_string()));
+                    continue;
+                }
+                Err(error) if matches!(self.disk.open_read(&path), Err(found) if found.kind() == io::ErrorKind::NotFound) =>
+                {
+                    error!(%error, block = %meta.id, "a block is missing");
+                    manifest.lost.push(lost(&meta, error.to_string()));
+                    self.changed = true;
+                    continue;
+                }
+                // The file is there and the disk does not give it: perhaps it does next time.
+                Err(error) => self.problems.push(error.to_string()),
+            }
+            kept.push(meta);
+        }
+        manifest.blocks = kept;
+        blocks
+    }
+
+    /// Returns the blocks in the directory, sorted; removes what is left of unfinished files.
+    fn files(&mut self) -> Result<Vec<BlockId>, WriteError> {
+        let dir = &self.config.dir;
+        let mut ids = BTreeSet::new();
+        for entry in self.disk.list(dir).map_err(WriteError::disk("list", dir))? {
+            if entry.name.ends_with(".tmp") {
+                let _ = self.disk.remove_file(&dir.join(&entry.name));
+            }
+            ids.extend(BlockId::from_file_name(&entry.name));
+        }
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Removes blocks that were never committed, or dropped.
+    fn remove_garbage(&mut self, strays: &[BlockId]) {
+        for id in strays {
+            let _ = self.disk.remove_file(&self.path(*id));
+        }
+    }
+
+    /// Takes whatever can be read, when no manifest says what counts.
+    fn adopt(&mut self, strays: &[BlockId], manifest: &mut Manifest, blocks: &mut BTreeMap<BlockId, Arc<Block>>) {
+        for id in strays {
+            match self.open(*id) {
+                Ok(block) => {
+                    self.problems
+                        .push(format!("block {id} was in no readable manifest and was taken in"));
+                    manifest.next_tombstone = manifest.next_tombstone.max(block.meta().tombstones + 1);
+                    manifest.blocks.push(block.meta().clone());
+                    blocks.insert(*id, block);
+                }
+                Err(error) => {
+                    let path = self.path(*id);
+                    self.quarantine(&path, &error.to_string());
+                }
+            }
+            self.changed = true;
+        }
+        manifest.blocks.sort_by_key(|block| block.id);
+    }
+}
+
+fn lost(meta: &BlockMeta, reason: String) -> Lost {
+    Lost {
+        id: meta.id,
+        range: meta.range,
+        covers: meta.covers,
+        reason,
+    }
+}

@@ -1,0 +1,270 @@
+//! Several stores of samples as one: series with equal labels become one series, equal times one sample.
+//!
+//! Where two parts disagree about a time, the part listed first counts: callers list the older block first, and the first
+//! value that was accepted is the one that stays.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::model::{Labels, TimeRange};
+use crate::storage::{Columns, Point, Series, StorageError};
+
+/// Merges selections, each sorted by labels, into one.
+pub fn merge_series(selections: Vec<Vec<Box<dyn Series>>>) -> Vec<Box<dyn Series>> {
+    let mut selections: Vec<Vec<Box<dyn Series>>> =
+        selections.into_iter().filter(|series| !series.is_empty()).collect();
+    if selections.len() <= 1 {
+        return selections.pop().unwrap_or_default();
+    }
+    let mut sources: Vec<std::vec::IntoIter<Box<dyn Series>>> = selections.into_iter().map(Vec::into_iter).collect();
+    let mut heads: Vec<Option<Box<dyn Series>>> = sources.iter_mut().map(Iterator::next).collect();
+    let mut heap: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
+    let offer = |heap: &mut BinaryHeap<_>, heads: &[Option<Box<dyn Series>>], at: usize| {
+        if let Some(series) = &heads[at] {
+            heap.push(Reverse((series.labels(), at)));
+        }
+    };
+    (0..heads.len()).for_each(|at| offer(&mut heap, &heads, at));
+    let mut merged: Vec<Box<dyn Series>> = Vec::new();
+    while let Some(Reverse((labels, at))) = heap.pop() {
+        let mut parts: Vec<Box<dyn Series>> = heads[at].take().into_iter().collect();
+        let mut taken = vec![at];
+        while let Some(Reverse((next, at))) = heap.peek() {
+            if *next != labels {
+                break;
+            }
+            parts.extend(heads[*at].take());
+            taken.push(*at);
+            heap.pop();
+        }
+        for at in taken {
+            heads[at] = sources[at].next();
+            offer(&mut heap, &heads, at);
+        }
+        merged.push(match parts.len() {
+            1 => parts.remove(0),
+            _ => Box::new(MergedSeries { labels, parts }),
+        });
+    }
+    merged
+}
+
+/// One series out of several stores.
+struct MergedSeries {
+    labels: Labels,
+    parts: Vec<Box<dyn Series>>,
+}
+
+impl Series for MergedSeries {
+    fn labels(&self) -> Labels {
+        self.labels.clone()
+    }
+
+    fn columns(&self, range: TimeRange, columns: &mut Columns) -> Result<(), StorageError> {
+        columns.clear();
+        let mut part = Columns::default();
+        for series in &self.parts {
+            series.columns(range, &mut part)?;
+            merge_columns(columns, &mut part);
+        }
+        Ok(())
+    }
+
+    fn latest(&self, range: TimeRange) -> Result<Option<Point>, StorageError> {
+        let mut latest: Option<Point> = None;
+        for series in &self.parts {
+            if let Some(point) = series.latest(range)?
+                && latest.as_ref().is_none_or(|latest| latest.at() < point.at())
+            {
+                latest = Some(point);
+            }
+        }
+        Ok(latest)
+    }
+}
+
+/// Moves the samples of `more` into `into`; where both have a time, `into` keeps its own.
+pub fn merge_columns(into: &mut Columns, more: &mut Columns) {
+    let more = std::mem::take(more);
+    if more.is_empty() {
+        return;
+    }
+    if into.is_empty() {
+        *into = more;
+        return;
+    }
+    // Across kinds, too, a time belongs to the first: a series has a float or a histogram at one time.
+    let float_times = if more.histograms.is_empty() {
+        Vec::new()
+    } else {
+        into.times.clone()
+    };
+    let histogram_times = times_of(into);
+    merge_floats(into, &more, &histogram_times);
+    merge_histograms(into, &more, &float_times);
+}
+
+fn times_of(columns: &Columns) -> Vec<i64> {
+    columns.histograms.iter().map(|sample| sample.at.0).collect()
+}
+
+fn merge_floats(into: &mut Columns, more: &Columns, not_at: &[i64]) {
+    if more.times.is_empty() {
+        return;
+    }
+    let fresh = |at: i64| not_at.is_empty() || not_at.binary_search(&at).is_err();
+    let started = !into.start_times.is_empty() || !more.start_times.is_empty();
+    let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
+    if not_at.is_empty() && into.times.last() < more.times.first() {
+        if started {
+            into.start_times.resize(into.times.len(), 0);
+            into.start_times
+                .extend((0..more.times.len()).map(|i| start(&more.start_times, i)));
+        }
+        into.times.extend_from_slice(&more.times);
+        into.values.extend_from_slice(&more.values);
+        return;
+    }
+    let (times, values, starts) = (
+        std::mem::take(&mut into.times),
+        std::mem::take(&mut into.values),
+        std::mem::take(&mut into.start_times),
+    );
+    let (mut a, mut b) = (0, 0);
+    while a < times.len() || b < more.times.len() {
+        let first = a < times.len() && more.times.get(b).is_none_or(|at| times[a] <= *at);
+        if first {
+            b += usize::from(more.times.get(b) == Some(&times[a]));
+            into.times.push(times[a]);
+            into.values.push(values[a]);
+            into.start_times.extend(started.then(|| start(&starts, a)));
+            a += 1;
+        } else {
+            if fresh(more.times[b]) {
+                into.times.push(more.times[b]);
+                into.values.push(more.values[b]);
+                into.start_times.extend(started.then(|| start(&more.start_times, b)));
+            }
+            b += 1;
+        }
+    }
+}
+
+fn merge_histograms(into: &mut Columns, more: &Columns, not_at: &[i64]) {
+    if more.histograms.is_empty() {
+        return;
+    }
+    let started = !into.histogram_start_times.is_empty() || !more.histogram_start_times.is_empty();
+    let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
+    let (histograms, starts) = (
+        std::mem::take(&mut into.histograms),
+        std::mem::take(&mut into.histogram_start_times),
+    );
+    let (mut a, mut b) = (0, 0);
+    while a < histograms.len() || b < more.histograms.len() {
+        let other = more.histograms.get(b).map(|sample| sample.at);
+        if let Some(mine) = histograms
+            .get(a)
+            .filter(|mine| other.is_none_or(|other| mine.at <= other))
+        {
+            b += usize::from(other == Some(mine.at));
+            into.histograms.push(mine.clone());
+            into.histogram_start_times.extend(started.then(|| start(&starts, a)));
+            a += 1;
+        } else {
+            if not_at.binary_search(&more.histograms[b].at.0).is_err() {
+                into.histograms.push(more.histograms[b].clone());
+                into.histogram_start_times
+                    .extend(started.then(|| start(&more.histogram_start_times, b)));
+            }
+            b += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FloatHistogram, HistogramSample, Millis};
+    use crate::storage::{LiteralStore, Querier, Select};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    /// At each time a value and whether it is a histogram's count.
+    type Part = BTreeMap<i64, (i32, bool)>;
+
+    fn columns(part: &Part, started: bool) -> Columns {
+        let mut columns = Columns::default();
+        for (at, (value, is_histogram)) in part {
+            if *is_histogram {
+                let count = f64::from(*value);
+                let histogram = Arc::new(FloatHistogram {
+                    count,
+                    ..FloatHistogram::default()
+                });
+                columns.histograms.push(HistogramSample {
+                    at: Millis(*at),
+                    histogram,
+                });
+                columns.histogram_start_times.extend(started.then_some(*at - 1));
+            } else {
+                columns.times.push(*at);
+                columns.values.push(f64::from(*value));
+                columns.start_times.extend(started.then_some(*at - 1));
+            }
+        }
+        columns
+    }
+
+    proptest! {
+        #[test]
+        fn parts_merge_as_maps_do_and_the_first_counts(
+            parts in proptest::collection::vec(proptest::collection::btree_map(0i64..40, (0i32..9, any::<bool>()), 0..20), 0..4),
+        ) {
+            let (mut merged, mut model) = (Columns::default(), Part::new());
+            for part in &parts {
+                merge_columns(&mut merged, &mut columns(part, false));
+                part.iter().for_each(|(at, value)| {
+                    model.entry(*at).or_insert(*value);
+                });
+            }
+            prop_assert_eq!(merged, columns(&model, false));
+        }
+    }
+
+    #[test]
+    fn start_times_stay_with_their_samples() {
+        let mut merged = columns(&Part::from([(1, (1, false)), (5, (1, true))]), false);
+        let more = Part::from([(2, (2, false)), (4, (1, true)), (5, (9, false)), (6, (3, false))]);
+        merge_columns(&mut merged, &mut columns(&more, true));
+        assert_eq!((merged.times, merged.start_times), (vec![1, 2, 6], vec![0, 1, 5]));
+        assert_eq!(merged.histogram_start_times, [3, 0]);
+    }
+
+    #[test]
+    fn equal_labels_become_one_series() {
+        let [old, new] = [LiteralStore::new(), LiteralStore::new()];
+        let labels = |name: &str| Labels::from_pairs([("__name__", name)]);
+        old.put(&labels("a"), Millis(1), 1.0);
+        old.put(&labels("b"), Millis(1), 1.0);
+        new.put(&labels("b"), Millis(1), 9.0);
+        new.put(&labels("b"), Millis(2), 2.0);
+        new.put(&labels("c"), Millis(2), 3.0);
+        let select = Select {
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            hints: crate::storage::Hints::default(),
+        };
+        let found = merge_series([&old, &new].map(|store| store.select(&select).unwrap().series).into());
+        let mut columns = Columns::default();
+        let mut all = Vec::new();
+        for series in &found {
+            series.columns(TimeRange::ALL, &mut columns).unwrap();
+            assert_eq!(series.latest(TimeRange::ALL).unwrap(), columns.latest());
+            all.push((series.labels().to_string(), columns.values.clone()));
+        }
+        let expected = [("a", vec![1.0]), ("b", vec![1.0, 2.0]), ("c", vec![3.0])];
+        assert_eq!(all, expected.map(|(name, values)| (name.to_owned(), values)));
+    }
+}
