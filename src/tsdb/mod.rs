@@ -1,20 +1,46 @@
 //! The time-series store: log, head, blocks.
+//!
+//! A request is looked up as a whole (`head::table`), encoded (`record`), made durable by one committer (`commit`, over
+//! `io::log`), and only then applied to the head (`head`), which decides about each sample in the log's order. Opening
+//! reads the log through the same `apply` (`recovery`). Every two hours the head's older half becomes a block (`block`).
 
+mod append;
 pub mod block;
 mod block_set;
 #[cfg(test)]
 mod block_set_tests;
+mod chunk;
+#[allow(
+    dead_code,
+    reason = "the parts that cut blocks from the head are called once the store keeps blocks"
+)]
+mod commit;
 mod compact;
+mod config;
+mod db;
+#[allow(dead_code, reason = "as above")]
+mod head;
 mod manifest;
 mod merge;
+mod metrics;
 mod postings;
+mod record;
+mod recovery;
 mod retention;
+mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tombstone;
 
 pub use block_set::{BlockSet, BlockSetConfig, Change, Opened, Snapshot};
 pub use compact::{Plan, carry_out, plan_compaction};
+pub use config::{ByteSize, DbConfig, Durability};
+pub use db::{Db, OpenError};
 pub use manifest::{Lost, Manifest};
 pub use merge::{merge_columns, merge_series};
+pub use metrics::METRICS;
 pub use postings::{LabelIndex, PostingsIndex, Selector};
+pub use recovery::{RecoveryReport, ReplayProgress};
 pub use retention::{RetentionPolicy, plan_retention};
+pub use status::{Count, HeadStats, TsdbStatus};
 pub use tombstone::{Tombstone, Tombstones};

@@ -131,8 +131,9 @@ pub struct SegmentLog {
     buffer: Vec<u8>,
     /// The position of the next record, buffered ones counted.
     next: u64,
-    /// The position after the last durable record.
-    durable: u64,
+    /// The position after the last record in the file.
+    written: u64,
+    unsynced: bool,
     closed: Option<String>,
 }
 
@@ -158,7 +159,8 @@ impl SegmentLog {
             spare: None,
             buffer: Vec::new(),
             next: 0,
-            durable: 0,
+            written: 0,
+            unsynced: false,
             closed: None,
         };
         let mut firsts = Vec::new();
@@ -174,7 +176,7 @@ impl SegmentLog {
         for first in firsts {
             log.recover(first, last == Some(first), visit)?;
         }
-        log.durable = log.next;
+        log.written = log.next;
         Ok(log)
     }
 
@@ -317,7 +319,7 @@ impl SegmentLog {
     /// Returns the oldest position that the files may hold.
     pub fn first(&self) -> Position {
         let first = self.older.first().map(|segment| segment.first);
-        Position(first.or(self.current_first()).unwrap_or(self.durable))
+        Position(first.or(self.current_first()).unwrap_or(self.written))
     }
 
     /// Returns the first position of the segment that is written to, when there is one.
@@ -327,6 +329,11 @@ impl SegmentLog {
 
     fn current_first(&self) -> Option<u64> {
         self.current.as_ref().map(|current| current.segment.first)
+    }
+
+    /// Appends nothing more to the present segment: the next record begins a new one.
+    pub fn seal(&mut self) {
+        self.older.extend(self.current.take().map(|current| current.segment));
     }
 
     /// Whether records with these payload lengths still fit into the present segment, behind what is buffered.
@@ -371,12 +378,35 @@ impl SegmentLog {
     /// Writes what is buffered and makes it durable: one write, one sync.
     ///
     /// # Errors
-    /// [`LogError::DiskFull`], and the log is as it was; [`LogError::Closed`] after any other failure, for ever: a sync
-    /// that failed once proves nothing when it succeeds.
+    /// As [`SegmentLog::write`] and [`SegmentLog::sync`].
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        self.write()?;
+        self.sync()
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`], for ever: a sync that failed once proves nothing when it succeeds.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        let Some(current) = self.current.as_ref().filter(|_| self.unsynced) else {
+            return Ok(());
+        };
+        if let Err(error) = current.file.sync() {
+            return Err(self.close(&format!("sync failed: {error}")));
+        }
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// Writes what is buffered: safe from a crash of this process, but not of the machine.
+    ///
+    /// # Errors
+    /// [`LogError::DiskFull`], and the log is as it was; [`LogError::Closed`] after any other failure, for ever.
     ///
     /// # Panics
     /// When records were pushed that do not fit: the caller asks [`SegmentLog::has_room`] and rotates.
-    pub fn commit(&mut self) -> Result<(), LogError> {
+    pub fn write(&mut self) -> Result<(), LogError> {
         if let Some(reason) = &self.closed {
             return Err(LogError::Closed(reason.clone()));
         }
@@ -392,30 +422,25 @@ impl SegmentLog {
             "records beyond the segment's end"
         );
         let at = current.segment.used;
-        let written = current.file.write_all_at(&self.buffer, at);
-        let result = match written {
-            Ok(()) => current.file.sync().map_err(|error| (error, "sync")),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+        if let Err(error) = current.file.write_all_at(&self.buffer, at) {
+            if error.kind() == io::ErrorKind::StorageFull {
                 // Frames that nobody was promised must not turn up behind shorter ones.
                 let zeroes = vec![0; self.buffer.len()];
                 let wiped = current
                     .file
                     .write_all_at(&zeroes, at)
                     .and_then(|()| current.file.sync());
-                self.next = self.durable;
-                self.buffer.clear();
-                match wiped {
-                    Ok(()) => return Err(LogError::DiskFull(error.to_string())),
-                    Err(error) => Err((error, "write")),
+                if wiped.is_ok() {
+                    self.next = self.written;
+                    self.buffer.clear();
+                    return Err(LogError::DiskFull(error.to_string()));
                 }
             }
-            Err(error) => Err((error, "write")),
-        };
-        if let Err((error, what)) = result {
-            return Err(self.close(&format!("{what} failed: {error}")));
+            return Err(self.close(&format!("write failed: {error}")));
         }
+        self.unsynced = true;
         current.segment.used += self.buffer.len() as u64;
-        self.durable = self.next;
+        self.written = self.next;
         self.buffer.clear();
         self.buffer.shrink_to(4 << 20);
         Ok(())
@@ -425,7 +450,7 @@ impl SegmentLog {
         let reason = format!("{}: {reason}", self.dir.display());
         self.closed = Some(reason.clone());
         self.buffer.clear();
-        self.next = self.durable;
+        self.next = self.written;
         LogError::Closed(reason)
     }
 
@@ -435,6 +460,7 @@ impl SegmentLog {
     /// As [`SegmentLog::commit`].
     pub fn rotate(&mut self, payload_bytes: impl IntoIterator<Item = usize>) -> Result<(), LogError> {
         assert!(self.buffer.is_empty(), "rotated with records in the buffer");
+        self.sync()?;
         if let Some(reason) = &self.closed {
             return Err(LogError::Closed(reason.clone()));
         }
@@ -543,7 +569,7 @@ impl SegmentLog {
     /// [`LogError::Closed`] when the disk fails.
     pub fn trim(&mut self, below: Position) -> Result<(), LogError> {
         let ends: Vec<u64> = self.older.iter().skip(1).map(|segment| segment.first).collect();
-        let last_end = self.current_first().unwrap_or(self.durable);
+        let last_end = self.current_first().unwrap_or(self.written);
         let ends = ends.into_iter().chain([last_end]);
         let gone = ends.take_while(|end| *end <= below.0).count().min(self.older.len());
         for segment in self.older.drain(..gone).collect::<Vec<_>>() {

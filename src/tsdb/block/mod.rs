@@ -7,7 +7,7 @@
 //! same double (`values`, `ints`, `bits`); histograms are columns of counts (`histograms`). Exemplars stay in the head and
 //! the log: they are samples of the last hours, not history. Every byte is under a checksum (`meta`).
 
-mod bits;
+pub(crate) mod bits;
 mod cache;
 mod histograms;
 mod index;

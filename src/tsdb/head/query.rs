@@ -1,0 +1,128 @@
+//! The head as a store of series: from matchers to samples.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Head;
+use super::series::Series;
+use crate::model::{Labels, Matcher, TimeRange};
+use crate::storage::{self, Columns, Point, StorageError};
+use crate::tsdb::postings::Selector;
+
+/// A series of the head, as the engine sees it.
+struct HeadSeries(Arc<Series>);
+
+impl storage::Series for HeadSeries {
+    fn labels(&self) -> Labels {
+        self.0.labels.clone()
+    }
+
+    fn columns(&self, range: TimeRange, columns: &mut Columns) -> Result<(), StorageError> {
+        columns.clear();
+        if range.min > range.max {
+            return Ok(());
+        }
+        self.0.columns(range, columns)
+    }
+
+    fn latest(&self, range: TimeRange) -> Result<Option<Point>, StorageError> {
+        if let Some(point) = self.0.latest(range) {
+            return Ok(Some(point));
+        }
+        let mut columns = Columns::default();
+        self.columns(range, &mut columns)?;
+        Ok(columns.latest())
+    }
+}
+
+impl Head {
+    /// Returns the matching series with samples in `range`, in any order.
+    fn find(&self, selector: &Selector, range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
+        let table = self.table.read();
+        let ids = selector.find(&table.postings)?;
+        let found = ids.iter().filter_map(|id| table.get(id));
+        let inside = |series: &&Arc<Series>| series.bounds().is_some_and(|bounds| bounds.overlaps(&range));
+        Ok(found.filter(inside).cloned().collect())
+    }
+
+    /// Returns the matching series with samples in `range`, sorted by labels.
+    pub(crate) fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
+        let mut found = self.find(&Selector::new(matchers), range)?;
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(found
+            .into_iter()
+            .map(|series| Box::new(HeadSeries(series)) as Box<dyn storage::Series>)
+            .collect())
+    }
+
+    fn find_any(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
+        let every = [Vec::new()];
+        let sets = if sets.is_empty() { &every[..] } else { sets };
+        let mut all = Vec::new();
+        for set in sets {
+            all.extend(self.find(&Selector::new(set), range)?);
+        }
+        all.sort_by_key(|series| series.id);
+        all.dedup_by_key(|series| series.id);
+        Ok(all)
+    }
+
+    /// Returns the labels of series that match any of `sets`.
+    pub(crate) fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<BTreeSet<Labels>, StorageError> {
+        let found = self.find_any(sets, range)?;
+        Ok(found.into_iter().map(|series| series.labels.clone()).collect())
+    }
+
+    /// Whether a question about labels concerns all series, so that the index alone answers it.
+    fn concerns_all(&self, sets: &[Vec<Matcher>], range: TimeRange) -> bool {
+        sets.is_empty()
+            && self
+                .range()
+                .is_some_and(|own| range.min <= own.min && own.max <= range.max)
+    }
+
+    /// Returns the label names of series that match any of `sets`.
+    pub(crate) fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<BTreeSet<String>, StorageError> {
+        if self.concerns_all(sets, range) {
+            let table = self.table.read();
+            return Ok(table.postings.names().into_iter().map(str::to_owned).collect());
+        }
+        let found = self.find_any(sets, range)?;
+        let mut names = BTreeSet::new();
+        for series in &found {
+            for (name, _) in series.labels.iter() {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Returns the values of `name` in series that match any of `sets`.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<BTreeSet<String>, StorageError> {
+        if self.concerns_all(sets, range) {
+            let table = self.table.read();
+            return Ok(table.postings.values(name).map(|(value, _)| value.to_owned()).collect());
+        }
+        let found = self.find_any(sets, range)?;
+        Ok(found
+            .iter()
+            .filter_map(|series| series.labels.get(name))
+            .map(str::to_owned)
+            .collect())
+    }
+}
