@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` beside this file says which module owns what and which may import which.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod agent;
 pub mod cli;
 pub mod http;
 pub mod ingest;

@@ -1,0 +1,453 @@
+//! What the agent collects and where it sends it: Prometheus's own keys, so that a Prometheus file's sections fit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::ingest::relabel::RelabelConfig;
+use crate::model::Interval;
+
+/// The agent's section.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// Whether `serve` runs one.
+    pub enabled: bool,
+    /// Whether this machine's own metrics are collected, as `job="node"`.
+    pub host: bool,
+    /// Where the machine's `/proc`, `/sys` and mount points are: `/`, or `/host` inside a container.
+    pub host_root: PathBuf,
+    /// How often, where a scrape config does not say.
+    pub interval: Interval,
+    /// Labels that every series sent gets, unless it has them.
+    pub external_labels: BTreeMap<String, String>,
+    /// Endpoints to scrape.
+    pub scrape_configs: Vec<ScrapeConfig>,
+    /// Servers to push to; inside `serve` none means the server itself.
+    pub remote_write: Vec<RemoteWriteConfig>,
+}
+
+impl Default for AgentConfig {
+    fn default() -> AgentConfig {
+        AgentConfig {
+            enabled: true,
+            host: true,
+            host_root: PathBuf::from("/"),
+            interval: Interval(15_000),
+            external_labels: BTreeMap::new(),
+            scrape_configs: Vec::new(),
+            remote_write: Vec::new(),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// Checks what the single values cannot know.
+    ///
+    /// # Errors
+    /// The text names the section and what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.interval.0 < INTERVAL_MIN {
+            return Err(format!("interval {} is under a tenth of a second", self.interval));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for config in &self.scrape_configs {
+            let name = &config.job_name;
+            if !names.insert(name) {
+                return Err(format!("scrape_configs: job_name {name:?} occurs twice"));
+            }
+            let interval = config.scrape_interval.unwrap_or(self.interval);
+            let timeout = config.scrape_timeout.unwrap_or(interval.min(DEFAULT_TIMEOUT));
+            if interval.0 < INTERVAL_MIN || timeout.0 <= 0 {
+                return Err(format!("scrape_configs: job {name:?} has no interval or timeout"));
+            }
+            if timeout > interval {
+                return Err(format!(
+                    "scrape_configs: job {name:?} has a scrape_timeout of {timeout}, over its interval of {interval}"
+                ));
+            }
+            if !matches!(config.scheme.as_str(), "http" | "https") {
+                return Err(format!(
+                    "scrape_configs: job {name:?} has the scheme {:?}",
+                    config.scheme
+                ));
+            }
+            if config.basic_auth.is_some() && config.authorization.is_some() {
+                return Err(format!(
+                    "scrape_configs: job {name:?} has both basic_auth and authorization"
+                ));
+            }
+        }
+        for remote in &self.remote_write {
+            let url =
+                url::Url::parse(&remote.url).map_err(|error| format!("remote_write: {:?}: {error}", remote.url))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(format!("remote_write: {:?} is neither http nor https", remote.url));
+            }
+            if remote.basic_auth.is_some() && remote.authorization.is_some() {
+                return Err(format!(
+                    "remote_write: {:?} has both basic_auth and authorization",
+                    remote.url
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shortest interval, in milliseconds.
+const INTERVAL_MIN: i64 = 100;
+/// Prometheus's default, cut to the interval.
+pub(super) const DEFAULT_TIMEOUT: Interval = Interval(10_000);
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// Returns the text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Prometheus's `basic_auth`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// User name.
+    #[serde(default)]
+    pub username: String,
+    /// Password.
+    #[serde(default)]
+    pub password: Secret,
+    /// A file with the password, read at each use.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Prometheus's `authorization`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorization {
+    /// The scheme, `Bearer` by default.
+    #[serde(rename = "type", default = "bearer")]
+    pub scheme: String,
+    /// The credentials.
+    #[serde(default)]
+    pub credentials: Secret,
+    /// A file with the credentials, read at each use.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+}
+
+fn bearer() -> String {
+    "Bearer".to_owned()
+}
+
+/// Prometheus's `tls_config`; files are read when the agent starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM of certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// PEM of a client certificate.
+    pub cert_file: Option<PathBuf>,
+    /// PEM of its key.
+    pub key_file: Option<PathBuf>,
+    /// Name expected in the server's certificate.
+    pub server_name: Option<String>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// Targets written out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StaticConfig {
+    /// Addresses, `host:port`.
+    pub targets: Vec<String>,
+    /// Labels of all of them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Targets in files of `StaticConfig`s, JSON or YAML, read again regularly.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSdConfig {
+    /// Patterns of file names.
+    pub files: Vec<String>,
+    /// How often they are read again.
+    #[serde(default = "five_minutes")]
+    pub refresh_interval: Interval,
+}
+
+fn five_minutes() -> Interval {
+    Interval(300_000)
+}
+
+/// One job: Prometheus's `scrape_config`. A key that is not here is refused when the file is read.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrapeConfig {
+    /// The label `job`.
+    pub job_name: String,
+    /// How often; the agent's interval by default.
+    #[serde(default)]
+    pub scrape_interval: Option<Interval>,
+    /// How long one may take; 10 s, or the interval if that is less.
+    #[serde(default)]
+    pub scrape_timeout: Option<Interval>,
+    /// The path.
+    #[serde(default = "metrics_path")]
+    pub metrics_path: String,
+    /// `http` or `https`.
+    #[serde(default = "http")]
+    pub scheme: String,
+    /// Query parameters.
+    #[serde(default)]
+    pub params: BTreeMap<String, Vec<String>>,
+    /// Targets written out.
+    #[serde(default)]
+    pub static_configs: Vec<StaticConfig>,
+    /// Targets in files.
+    #[serde(default)]
+    pub file_sd_configs: Vec<FileSdConfig>,
+    /// Whether the target's own labels win over ours.
+    #[serde(default)]
+    pub honor_labels: bool,
+    /// Whether the target's own timestamps are kept.
+    #[serde(default = "yes")]
+    pub honor_timestamps: bool,
+    /// Rules over targets.
+    #[serde(default)]
+    pub relabel_configs: Vec<RelabelConfig>,
+    /// Rules over scraped series.
+    #[serde(default)]
+    pub metric_relabel_configs: Vec<RelabelConfig>,
+    /// User and password.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    /// A token.
+    #[serde(default)]
+    pub authorization: Option<Authorization>,
+    /// TLS.
+    #[serde(default)]
+    pub tls_config: TlsConfig,
+    /// Follow redirects within a host.
+    #[serde(default = "yes")]
+    pub follow_redirects: bool,
+    /// Ask for compressed answers.
+    #[serde(default = "yes")]
+    pub enable_compression: bool,
+    /// The most samples of one scrape, after relabelling; 0 is no limit. Over it the whole scrape fails.
+    #[serde(default)]
+    pub sample_limit: usize,
+}
+
+fn metrics_path() -> String {
+    "/metrics".to_owned()
+}
+
+fn http() -> String {
+    "http".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ScrapeConfig {
+    /// Returns the job that scrapes one endpoint, everything else as by default.
+    pub fn of(job_name: &str, target: &str) -> ScrapeConfig {
+        ScrapeConfig {
+            job_name: job_name.to_owned(),
+            scrape_interval: None,
+            scrape_timeout: None,
+            metrics_path: metrics_path(),
+            scheme: http(),
+            params: BTreeMap::new(),
+            static_configs: vec![StaticConfig {
+                targets: vec![target.to_owned()],
+                labels: BTreeMap::new(),
+            }],
+            file_sd_configs: Vec::new(),
+            honor_labels: false,
+            honor_timestamps: true,
+            relabel_configs: Vec::new(),
+            metric_relabel_configs: Vec::new(),
+            basic_auth: None,
+            authorization: None,
+            tls_config: TlsConfig::default(),
+            follow_redirects: true,
+            enable_compression: true,
+            sample_limit: 0,
+        }
+    }
+}
+
+/// One server to push to: Prometheus's `remote_write`, version 1.0 of the protocol.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteWriteConfig {
+    /// Where to.
+    pub url: String,
+    /// Its name in metrics and in the queue's folder; made from the URL by default.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How long one request may take.
+    #[serde(default = "thirty_seconds")]
+    pub remote_timeout: Interval,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Rules over what is sent.
+    #[serde(default)]
+    pub write_relabel_configs: Vec<RelabelConfig>,
+    /// User and password.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    /// A token.
+    #[serde(default)]
+    pub authorization: Option<Authorization>,
+    /// TLS.
+    #[serde(default)]
+    pub tls_config: TlsConfig,
+    /// Batches and backoff.
+    #[serde(default)]
+    pub queue_config: QueueConfig,
+}
+
+fn thirty_seconds() -> Interval {
+    Interval(30_000)
+}
+
+impl RemoteWriteConfig {
+    /// Returns the way to `url`, everything else as by default.
+    pub fn to(url: &str) -> RemoteWriteConfig {
+        RemoteWriteConfig {
+            url: url.to_owned(),
+            name: None,
+            remote_timeout: thirty_seconds(),
+            headers: BTreeMap::new(),
+            write_relabel_configs: Vec::new(),
+            basic_auth: None,
+            authorization: None,
+            tls_config: TlsConfig::default(),
+            queue_config: QueueConfig::default(),
+        }
+    }
+
+    /// Returns the name in metrics, logs and the queue's folder: no credentials, no path.
+    pub fn label(&self) -> String {
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') {
+                c
+            } else {
+                '_'
+            }
+        };
+        let host = || {
+            let url = url::Url::parse(&self.url).ok()?;
+            let port = url.port().map_or_else(String::new, |port| format!("_{port}"));
+            Some(format!("{}{port}", url.host_str()?))
+        };
+        let label = self.name.clone().or_else(host).unwrap_or_else(|| "server".to_owned());
+        label.chars().map(safe).collect()
+    }
+}
+
+/// How a queue is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// The most samples of one request.
+    pub max_samples_per_send: usize,
+    /// The first wait after a failure.
+    pub min_backoff: Interval,
+    /// The longest wait.
+    pub max_backoff: Interval,
+    /// Samples older than this are given up; 0 keeps them whatever their age.
+    pub sample_age_limit: Interval,
+    /// The most bytes kept; over it the oldest are given up.
+    pub queue_bytes_max: u64,
+}
+
+impl Default for QueueConfig {
+    fn default() -> QueueConfig {
+        QueueConfig {
+            max_samples_per_send: 2000,
+            min_backoff: Interval(100),
+            max_backoff: Interval(10_000),
+            sample_age_limit: Interval(0),
+            queue_bytes_max: 1 << 30,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::yaml;
+
+    fn read(text: &str) -> Result<AgentConfig, String> {
+        let config: AgentConfig = yaml::read("agent.yaml", text).map_err(|error| error.to_string())?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn prometheus_sections_are_read_as_they_are() {
+        let config = read(
+            "scrape_configs:\n- job_name: api\n  scrape_interval: 5s\n  scrape_timeout: 2s\n  params: {module: [x]}\n  \
+             static_configs:\n  - targets: ['a:1', 'b:1']\n    labels: {env: prod}\n  basic_auth: {username: u, password: p}\n  \
+             relabel_configs:\n  - {source_labels: [__address__], target_label: host}\n\
+             remote_write:\n- url: https://metrics.example.com/api/v1/write\n  authorization: {credentials: t}\n",
+        )
+        .unwrap();
+        assert_eq!(config.scrape_configs[0].static_configs[0].targets, ["a:1", "b:1"]);
+        assert_eq!(config.remote_write[0].label(), "metrics.example.com");
+        assert!(!format!("{config:?}").contains("\"p\""), "a password is shown");
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_with_its_place() {
+        for (text, expected) in [
+            (
+                "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: []\n",
+                "agent.yaml:3:3",
+            ),
+            ("scrape_configs:\n- job_name: a\n- job_name: a\n", "occurs twice"),
+            (
+                "scrape_configs:\n- job_name: a\n  scrape_timeout: 20s\n",
+                "over its interval",
+            ),
+            ("scrape_configs:\n- job_name: a\n  scheme: ftp\n", "scheme \"ftp\""),
+            ("remote_write:\n- url: 'example.com'\n", "remote_write"),
+            (
+                "remote_write:\n- {url: 'http://x', basic_auth: {}, authorization: {}}\n",
+                "both",
+            ),
+            (
+                "scrape_configs:\n- job_name: a\n  relabel_configs:\n  - {action: hashmod, target_label: a}\n",
+                "modulus",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
