@@ -3,6 +3,8 @@
 //! Evaluation is pure: an [`Engine`] is given a `storage::Querier`, a time and limits, and reads no clock.
 
 pub mod ast;
+mod engine;
+mod eval;
 pub mod float;
 pub mod functions;
 mod lexer;
@@ -14,6 +16,7 @@ pub mod script;
 pub mod types;
 
 pub use ast::Expr;
+pub use engine::Engine;
 pub use parser::{DEPTH_MAX, QUERY_BYTES_MAX, parse, parse_selector, parse_series, parse_string};
 pub use result::{
     Interruption, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryStats, QueryValue, VectorSample,

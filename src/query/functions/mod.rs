@@ -3,9 +3,13 @@
 //! Type check, planner, evaluator, `/api/v1/functions`, completion and the manual all read the row. A new function is a
 //! row in `table.rs` and a case in `tests/golden/query/`.
 
+mod body;
+mod math;
 mod table;
 
 pub use super::types::Type;
+pub(crate) use body::{Body, Constant, Rollup, SampleTime, SortBy, Special};
+pub(crate) use math::Civil;
 pub use table::FUNCTIONS;
 
 /// How often a function's last argument may be given.
@@ -36,6 +40,8 @@ pub struct Function {
     pub example: &'static str,
     /// Whether Prometheus has it behind a feature flag.
     pub experimental: bool,
+    /// How it is computed.
+    pub(crate) body: Body,
 }
 
 impl Function {
@@ -59,6 +65,19 @@ impl Function {
     /// Returns the type of the argument at `index`: the last type repeats.
     pub fn arg_type(&self, index: usize) -> Option<Type> {
         self.args.get(index).or(self.args.last()).copied()
+    }
+}
+
+impl Function {
+    /// Whether the value depends on the step's time even when all arguments do not.
+    pub(crate) fn needs_step_time(&self) -> bool {
+        matches!(
+            self.body,
+            Body::Date(_)
+                | Body::OverTime(Rollup::PredictLinear)
+                | Body::SampleTime(SampleTime::Sample)
+                | Body::Special(Special::Time)
+        )
     }
 }
 

@@ -1,0 +1,60 @@
+//! The engine: what rules, the API and tools ask.
+
+use super::eval::{self, Question};
+use super::types::Type;
+use super::{Expr, QueryError, QueryOptions, QueryOutput};
+use crate::model::{Interval, Millis};
+use crate::storage::Querier;
+
+/// Evaluates queries. Holds nothing: all it needs comes with the call, so that one serves all threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Engine;
+
+impl Engine {
+    /// Evaluates `expr` at one time. Blocks while the store reads.
+    ///
+    /// # Errors
+    /// [`QueryError`], when the query makes no sense on this data, a limit or the deadline is reached, or the store fails.
+    pub fn instant(
+        &self,
+        querier: &dyn Querier,
+        expr: &Expr,
+        at: Millis,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        eval::evaluate(querier, expr, &Question::Instant(at), options)
+    }
+
+    /// Evaluates `expr` at `start`, `start + step`, … up to `end`; the answer is a matrix. Blocks while the store reads.
+    ///
+    /// # Errors
+    /// As [`Engine::instant`]; also when `expr` yields neither a scalar nor an instant vector, or `step` is not positive.
+    pub fn range(
+        &self,
+        querier: &dyn Querier,
+        expr: &Expr,
+        start: Millis,
+        end: Millis,
+        step: Interval,
+        options: &QueryOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let refuse = |message: String, hint: &str| {
+            Err(QueryError::Parse {
+                message,
+                hint: hint.to_owned(),
+            })
+        };
+        if !matches!(expr.ty, Type::Scalar | Type::InstantVector) {
+            let ty = expr.ty;
+            let message = format!("invalid expression type {:?} for range query, must be Scalar or instant Vector", ty.to_string());
+            return refuse(message, "wrap it in a function such as last_over_time or rate");
+        }
+        if step.0 <= 0 {
+            return refuse(
+                "zero or negative query resolution step widths are not accepted. Try a positive integer".to_owned(),
+                "",
+            );
+        }
+        eval::evaluate(querier, expr, &Question::Range { start, end, step }, options)
+    }
+}

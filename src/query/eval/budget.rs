@@ -1,0 +1,126 @@
+//! What a query may cost: every loop asks the budget before it goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::query::{Interruption, QueryError, QueryOptions, QueryStats};
+
+/// The limits of one query, and what it has used so far. Shared by all threads that work on it.
+#[derive(Debug)]
+pub(super) struct Budget {
+    options: QueryOptions,
+    samples: AtomicU64,
+    /// Samples that were looked at, at each step anew.
+    looked_at: AtomicU64,
+    series: AtomicU64,
+    bytes: AtomicU64,
+    bytes_peak: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn new(options: &QueryOptions) -> Arc<Budget> {
+        Arc::new(Budget {
+            options: options.clone(),
+            samples: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_peak: AtomicU64::new(0),
+        })
+    }
+
+    /// Asks whether to go on at all.
+    pub(super) fn check(&self) -> Result<(), QueryError> {
+        match self.options.interrupt.asked() {
+            None => Ok(()),
+            Some(Interruption::Timeout) => Err(QueryError::Timeout),
+            Some(Interruption::Cancelled) => Err(QueryError::Cancelled),
+        }
+    }
+
+    /// Counts samples that were loaded, and asks whether to go on.
+    pub(super) fn samples(&self, count: usize) -> Result<(), QueryError> {
+        let total = self.samples.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        if total > self.options.samples_max {
+            return Err(QueryError::Limit(format!(
+                "query processing would load too many samples into memory in query execution: the limit is {} samples",
+                self.options.samples_max
+            )));
+        }
+        self.check()
+    }
+
+    /// Counts samples that a step looked at: statistics only.
+    pub(super) fn looked_at(&self, count: u64) {
+        self.looked_at.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts series that were selected.
+    pub(super) fn series(&self, count: usize) -> Result<(), QueryError> {
+        let total = self.series.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        if total > self.options.series_max {
+            return Err(QueryError::Limit(format!(
+                "query selects too many series: {total}, the limit is {}",
+                self.options.series_max
+            )));
+        }
+        self.check()
+    }
+
+    /// Sets memory aside until the answer is dropped.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Result<Held, QueryError> {
+        let mut held = Held {
+            budget: Arc::clone(self),
+            bytes: 0,
+        };
+        held.grow(bytes)?;
+        Ok(held)
+    }
+
+    pub(super) fn stats(&self) -> QueryStats {
+        QueryStats {
+            series: self.series.load(Ordering::Relaxed),
+            samples: self.looked_at.load(Ordering::Relaxed),
+            peak_samples: self.bytes_peak.load(Ordering::Relaxed) / size_of::<f64>() as u64,
+            samples_per_step: Vec::new(),
+        }
+    }
+
+    /// Returns how much memory may still be set aside.
+    pub(super) fn bytes_left(&self) -> u64 {
+        let used = self.bytes.load(Ordering::Relaxed);
+        self.options.memory_bytes_max.saturating_sub(used)
+    }
+}
+
+/// Memory that is set aside; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Sets more aside.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), QueryError> {
+        let bytes = bytes as u64;
+        let budget = &self.budget;
+        let total = budget.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes += bytes;
+        if total > budget.options.memory_bytes_max {
+            return Err(QueryError::Limit(format!(
+                "query needs too much memory for its results: more than the limit of {} bytes; \
+                 select fewer series or a larger step",
+                budget.options.memory_bytes_max
+            )));
+        }
+        budget.bytes_peak.fetch_max(total, Ordering::Relaxed);
+        budget.check()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,195 @@
+//! Functions over windows: one series' samples in, at most one value a step out.
+//!
+//! Both ends of the window move forward only, so that finding all windows is one pass over the samples. The functions that can
+//! be continued from step to step without changing a digit are (`incremental`); all others look at their window (`window`).
+
+mod incremental;
+mod rate;
+mod window;
+
+pub(super) use rate::{interpolate, interpolate_histograms};
+
+use super::matrix::{Grid, Row, Scalars};
+use super::notes::Notes;
+use super::plan::Selector;
+use crate::model::{HistogramSample, is_stale};
+use crate::query::ast::{Boundary, Span};
+use crate::query::functions::Rollup;
+use crate::storage::Columns;
+
+/// A function over windows, and the windows.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) rollup: Rollup,
+    pub(super) selector: &'a Selector,
+    pub(super) range: i64,
+    pub(super) lookback: i64,
+    /// The scalar arguments.
+    pub(super) params: &'a [Scalars],
+    pub(super) grid: Grid,
+    /// Where annotations point: the function's first argument.
+    pub(super) span: Span,
+}
+
+/// A window of samples, and what is known about it.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    times: &'a [i64],
+    values: &'a [f64],
+    /// Empty, or one for each float.
+    starts: &'a [i64],
+    histograms: &'a [HistogramSample],
+    /// Empty, or one for each histogram.
+    histogram_starts: &'a [i64],
+    /// Empty, or for each histogram whether its counter was reset since the one before.
+    resets: &'a [bool],
+    /// The window is `(start, end]`; with a boundary modifier samples beyond it are there too.
+    start: i64,
+    end: i64,
+    /// The evaluation time.
+    at: i64,
+    step: usize,
+}
+
+/// The samples of one series for a whole grid.
+struct Series<'a> {
+    columns: &'a Columns,
+    resets: Vec<bool>,
+    metric: &'a str,
+}
+
+/// Fills `row` with the function's values; returns how many samples the windows held, all steps together.
+pub(super) fn roll(job: &Job<'_>, columns: &Columns, row: &mut Row, metric: &str, notes: &mut Notes) -> u64 {
+    let plain = columns.histograms.is_empty() && columns.start_times.is_empty() && job.selector.boundary.is_none();
+    if plain && let Some(looked_at) = incremental::roll(job, columns, &mut row.floats) {
+        return looked_at;
+    }
+    let series = Series {
+        columns,
+        resets: resets_of(job.rollup, columns),
+        metric,
+    };
+    let mut looked_at = 0;
+    let mut windows = Windows::new(job, columns);
+    for step in 0..job.grid.count {
+        let view = windows.next(step, &series);
+        let held = view.times.len() + view.histograms.len();
+        if held == 0 {
+            continue;
+        }
+        looked_at += held as u64;
+        if let Some(value) = window::compute(job, &series, &view, notes) {
+            row.set(step, value);
+        }
+    }
+    looked_at
+}
+
+/// Removes stale markers: a window does not see them.
+pub(super) fn drop_stale(columns: &mut Columns) {
+    if columns.values.iter().any(|value| is_stale(*value)) {
+        let keep: Vec<bool> = columns.values.iter().map(|value| !is_stale(*value)).collect();
+        retain(&mut columns.times, &keep);
+        retain(&mut columns.values, &keep);
+        retain(&mut columns.start_times, &keep);
+    }
+    if columns.histograms.iter().any(|sample| is_stale(sample.histogram.sum)) {
+        let keep: Vec<bool> = columns.histograms.iter().map(|sample| !is_stale(sample.histogram.sum)).collect();
+        retain(&mut columns.histograms, &keep);
+        retain(&mut columns.histogram_start_times, &keep);
+    }
+}
+
+fn retain<T>(list: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    list.retain(|_| *keep.next().unwrap_or(&true));
+}
+
+/// Whether each histogram follows a reset: a pair is compared once, however many windows hold it.
+fn resets_of(rollup: Rollup, columns: &Columns) -> Vec<bool> {
+    if !matches!(rollup, Rollup::Rate | Rollup::Increase | Rollup::Irate | Rollup::Resets) {
+        return Vec::new();
+    }
+    let histograms = &columns.histograms;
+    let starts = &columns.histogram_start_times;
+    (0..histograms.len())
+        .map(|at| {
+            at > 0
+                && (rate::restarted(
+                    [start_of(starts, at - 1), histograms[at - 1].at.0],
+                    [start_of(starts, at), histograms[at].at.0],
+                ) || histograms[at].histogram.is_reset_since(&histograms[at - 1].histogram))
+        })
+        .collect()
+}
+
+fn start_of(starts: &[i64], at: usize) -> i64 {
+    starts.get(at).copied().unwrap_or(0)
+}
+
+/// Two pointers into each column, moving forward.
+struct Windows<'a> {
+    selector: &'a Selector,
+    grid: Grid,
+    range: i64,
+    before: i64,
+    after: i64,
+    floats: (usize, usize),
+    histograms: (usize, usize),
+}
+
+impl<'a> Windows<'a> {
+    fn new(job: &Job<'a>, _columns: &Columns) -> Windows<'a> {
+        let (before, after) = match job.selector.boundary {
+            None => (0, 0),
+            Some(Boundary::Anchored) => (job.lookback, 0),
+            Some(Boundary::Smoothed) => (job.lookback, job.lookback),
+        };
+        Windows {
+            selector: job.selector,
+            grid: job.grid,
+            range: job.range,
+            before,
+            after,
+            floats: (0, 0),
+            histograms: (0, 0),
+        }
+    }
+
+    fn next<'s>(&mut self, step: usize, series: &'s Series<'_>) -> View<'s> {
+        let columns = series.columns;
+        let at = self.grid.at(step);
+        let end = self.selector.reference(at);
+        let start = end.saturating_sub(self.range);
+        let (low, high) = (start.saturating_sub(self.before), end.saturating_add(self.after));
+        advance(&mut self.floats, &columns.times, low, high, |time| *time);
+        advance(&mut self.histograms, &columns.histograms, low, high, |sample| sample.at.0);
+        let (from, to) = self.floats;
+        let (histograms_from, histograms_to) = self.histograms;
+        View {
+            times: &columns.times[from..to],
+            values: &columns.values[from..to],
+            starts: columns.start_times.get(from..to).unwrap_or(&[]),
+            histograms: &columns.histograms[histograms_from..histograms_to],
+            histogram_starts: columns.histogram_start_times.get(histograms_from..histograms_to).unwrap_or(&[]),
+            resets: series.resets.get(histograms_from..histograms_to).unwrap_or(&[]),
+            start,
+            end,
+            at,
+            step,
+        }
+    }
+}
+
+/// Moves `(from, to)` so that it spans the samples in `(low, high]`.
+#[inline]
+fn advance<T>(bounds: &mut (usize, usize), samples: &[T], low: i64, high: i64, time: impl Fn(&T) -> i64) {
+    let (mut from, mut to) = *bounds;
+    while to < samples.len() && time(&samples[to]) <= high {
+        to += 1;
+    }
+    while from < to && time(&samples[from]) <= low {
+        from += 1;
+    }
+    *bounds = (from, to);
+}
