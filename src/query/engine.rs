@@ -46,7 +46,10 @@ impl Engine {
         };
         if !matches!(expr.ty, Type::Scalar | Type::InstantVector) {
             let ty = expr.ty;
-            let message = format!("invalid expression type {:?} for range query, must be Scalar or instant Vector", ty.to_string());
+            let message = format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                ty.to_string()
+            );
             return refuse(message, "wrap it in a function such as last_over_time or rate");
         }
         if step.0 <= 0 {
@@ -56,5 +59,52 @@ impl Engine {
             );
         }
         eval::evaluate(querier, expr, &Question::Range { start, end, step }, options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::script::{self, When};
+
+    /// Runs the scripts in the folder that `PROMQL_SCRIPTS` names, where there is one: Prometheus's own, which are not ours to
+    /// copy.
+    #[test]
+    fn the_scripts_of_the_reference_pass() {
+        let Some(folder) = std::env::var_os("PROMQL_SCRIPTS") else {
+            return;
+        };
+        let only = std::env::var("PROMQL_ONLY").unwrap_or_default();
+        let mut failed = String::new();
+        let (mut evals, mut failures) = (0, 0);
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|end| end == "test"))
+        {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            if !name.contains(&only) {
+                continue;
+            }
+            let text = std::fs::read_to_string(file).unwrap();
+            let report = script::run(&text, &|store, expr, when| {
+                let options = QueryOptions::default();
+                match when {
+                    When::Instant(at) => Engine.instant(store, expr, at, &options),
+                    When::Range { start, end, step } => Engine.range(store, expr, start, end, step, &options),
+                }
+            })
+            .unwrap();
+            evals += report.evals;
+            failures += report.failures.len();
+            for failure in report.failures {
+                failed += &format!("{name}:{}: {}\n    {}\n", failure.line, failure.query, failure.reason);
+            }
+        }
+        assert!(failed.is_empty(), "{failures} of {evals} evaluations failed\n{failed}");
     }
 }

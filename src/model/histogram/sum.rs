@@ -95,7 +95,11 @@ impl HistogramSum {
     /// Returns the sum divided by `divisor`, compacted.
     pub fn divided(&self, divisor: f64) -> FloatHistogram {
         let mut sums = self.clone();
-        let parts = sums.positive.iter_mut().chain(&mut sums.negative).map(|cell| &mut cell.count);
+        let parts = sums
+            .positive
+            .iter_mut()
+            .chain(&mut sums.negative)
+            .map(|cell| &mut cell.count);
         for part in parts.chain([&mut sums.zero, &mut sums.count, &mut sums.sum]) {
             *part = FloatSum {
                 sum: part.sum / divisor,

@@ -59,7 +59,11 @@ impl Evaluator<'_> {
         };
         let mut said = Notes::default();
         // Left before right, so that of equal annotations the right one's place is shown.
-        let scalars = if scalar_left { Some(self.scalars(scalar, grid, notes)?) } else { None };
+        let scalars = if scalar_left {
+            Some(self.scalars(scalar, grid, notes)?)
+        } else {
+            None
+        };
         let scalars = match scalars {
             Some(scalars) => scalars,
             None => self.scalars(scalar, grid, notes)?,
@@ -127,23 +131,26 @@ impl Evaluator<'_> {
 }
 
 /// Applies an operation with a scalar to a row.
-fn apply_scalar(
-    binary: &Binary,
-    row: &mut Row,
-    scalars: &Scalars,
-    scalar_left: bool,
-    span: Span,
-    notes: &mut Notes,
-) {
+fn apply_scalar(binary: &Binary, row: &mut Row, scalars: &Scalars, scalar_left: bool, span: Span, notes: &mut Notes) {
     let op = binary.op;
     let ordered = |value: f64, scalar: f64| if scalar_left { (scalar, value) } else { (value, scalar) };
     if let Some(compute) = arithmetic(op) {
-        for (step, value) in row.floats.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
+        for (step, value) in row
+            .floats
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+        {
             let (a, b) = ordered(*value, scalars.at(step));
             *value = compute(a, b);
         }
     } else if op.is_comparison() {
-        for (step, value) in row.floats.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
+        for (step, value) in row
+            .floats
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+        {
             let (a, b) = ordered(*value, scalars.at(step));
             let holds = compare(op, a, b);
             if binary.return_bool {
@@ -159,10 +166,16 @@ fn apply_scalar(
         }
     }
     for step in 0..row.histograms.len() {
-        let Some(histogram) = row.histograms[step].take() else { continue };
+        let Some(histogram) = row.histograms[step].take() else {
+            continue;
+        };
         let element = Value::Histogram(histogram);
         let scalar = Value::Float(scalars.at(step));
-        let (lhs, rhs) = if scalar_left { (&scalar, &element) } else { (&element, &scalar) };
+        let (lhs, rhs) = if scalar_left {
+            (&scalar, &element)
+        } else {
+            (&element, &scalar)
+        };
         let Some(outcome) = operators::elements(op, lhs, rhs, span, notes) else {
             continue;
         };
@@ -280,7 +293,11 @@ impl<'a, 'e> Join<'a, 'e> {
             }
         }
         results.retain(|row| !row.is_blank());
-        if self.evaluator.instant { Ok(results) } else { labels::join(results) }
+        if self.evaluator.instant {
+            Ok(results)
+        } else {
+            labels::join(results)
+        }
     }
 
     /// The `one` side must have at most one element in each match group, at each step at which the other side has any at all.
@@ -407,7 +424,14 @@ impl Work<'_, '_, '_> {
                 let filled = self.join.signatures.shown(&row.labels);
                 for step in (0..steps).filter(|step| !matched[*step]) {
                     let Some(value) = row.value(step) else { continue };
-                    outputs.put(self.join, &filled, &row.labels, step, (Value::Float(fill), value), notes)?;
+                    outputs.put(
+                        self.join,
+                        &filled,
+                        &row.labels,
+                        step,
+                        (Value::Float(fill), value),
+                        notes,
+                    )?;
                 }
             }
         }
@@ -422,7 +446,9 @@ impl Work<'_, '_, '_> {
         let pairs = many.floats.iter().zip(&one.floats).map(|(a, b)| ordered(*a, *b));
         let present = |a: f64, b: f64| !is_absent(a) && !is_absent(b);
         let floats: Vec<f64> = match arithmetic(binary.op) {
-            Some(compute) => pairs.map(|(a, b)| if present(a, b) { compute(a, b) } else { ABSENT }).collect(),
+            Some(compute) => pairs
+                .map(|(a, b)| if present(a, b) { compute(a, b) } else { ABSENT })
+                .collect(),
             None => pairs
                 .map(|(a, b)| match (present(a, b), compare(binary.op, a, b)) {
                     (false, _) => ABSENT,

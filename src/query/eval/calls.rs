@@ -147,16 +147,19 @@ impl Evaluator<'_> {
     /// Evaluates a call that yields a scalar.
     pub(super) fn scalar_call(&self, call: &Call, grid: Grid, notes: &mut Notes) -> Result<Scalars, QueryError> {
         match call.function.body {
-            Body::Special(Special::Time) => {
-                Ok(Scalars::Each(grid.times().map(|time| Millis(time).as_secs_f64()).collect()))
-            }
+            Body::Special(Special::Time) => Ok(Scalars::Each(
+                grid.times().map(|time| Millis(time).as_secs_f64()).collect(),
+            )),
             Body::Special(Special::Scalar) => self.scalar(call, grid, notes),
             Body::Scalars(compute) => {
                 let a = self.scalars(&call.args[0], grid, notes)?;
                 let b = self.scalars(&call.args[1], grid, notes)?;
                 Ok(a.zip(b, compute))
             }
-            _ => Err(QueryError::Execution(format!("{} yields no scalar", call.function.name))),
+            _ => Err(QueryError::Execution(format!(
+                "{} yields no scalar",
+                call.function.name
+            ))),
         }
     }
 
@@ -240,7 +243,9 @@ impl Evaluator<'_> {
                 order.then(if descending { values.reverse() } else { values })
             }
             SortBy::Label => {
-                let differing = names.iter().map(|name| natural(a.labels.value(name), b.labels.value(name)));
+                let differing = names
+                    .iter()
+                    .map(|name| natural(a.labels.value(name), b.labels.value(name)));
                 let order = differing.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then);
                 let order = order.then_with(|| a.labels.cmp(&b.labels));
                 if descending { order.reverse() } else { order }

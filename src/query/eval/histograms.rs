@@ -40,12 +40,7 @@ struct Place<'a> {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn histogram_quantile(
-        &self,
-        call: &Call,
-        grid: Grid,
-        notes: &mut Notes,
-    ) -> Result<Matrix, QueryError> {
+    pub(super) fn histogram_quantile(&self, call: &Call, grid: Grid, notes: &mut Notes) -> Result<Matrix, QueryError> {
         let [q, vector] = &call.args[..] else {
             return Err(arguments(call));
         };
@@ -56,12 +51,7 @@ impl Evaluator<'_> {
         })
     }
 
-    pub(super) fn histogram_quantiles(
-        &self,
-        call: &Call,
-        grid: Grid,
-        notes: &mut Notes,
-    ) -> Result<Matrix, QueryError> {
+    pub(super) fn histogram_quantiles(&self, call: &Call, grid: Grid, notes: &mut Notes) -> Result<Matrix, QueryError> {
         let [vector, label, quantiles @ ..] = &call.args[..] else {
             return Err(arguments(call));
         };
@@ -101,12 +91,7 @@ impl Evaluator<'_> {
         Ok(Matrix { rows, held })
     }
 
-    pub(super) fn histogram_fraction(
-        &self,
-        call: &Call,
-        grid: Grid,
-        notes: &mut Notes,
-    ) -> Result<Matrix, QueryError> {
+    pub(super) fn histogram_fraction(&self, call: &Call, grid: Grid, notes: &mut Notes) -> Result<Matrix, QueryError> {
         let [lower, upper, vector] = &call.args[..] else {
             return Err(arguments(call));
         };
@@ -273,5 +258,9 @@ fn parse_bound(text: &str) -> Option<f64> {
 /// Writes a float so that it shows it is one: `1.0`, `0.5`, `+Inf`.
 fn open_metrics_float(value: f64) -> String {
     let text = crate::model::format_g(value);
-    if value.is_finite() && !text.contains(['.', 'e']) { format!("{text}.0") } else { text }
+    if value.is_finite() && !text.contains(['.', 'e']) {
+        format!("{text}.0")
+    } else {
+        text
+    }
 }

@@ -29,8 +29,10 @@ impl Wanted {
             Some(Kind::Vector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let (names, data): (Vec<Matcher>, Vec<Matcher>) =
-            matchers.iter().cloned().partition(|matcher| matcher.name == METRIC_NAME);
+        let (names, data): (Vec<Matcher>, Vec<Matcher>) = matchers
+            .iter()
+            .cloned()
+            .partition(|matcher| matcher.name == METRIC_NAME);
         Ok(Wanted {
             names: with_default(names)?,
             data,
@@ -49,7 +51,10 @@ impl Wanted {
 
 /// Without a matcher that names metrics, `target_info` is meant; with exclusions only, all that ends in `_info`.
 fn with_default(mut names: Vec<Matcher>) -> Result<Vec<Matcher>, QueryError> {
-    if names.iter().any(|matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Regex)) {
+    if names
+        .iter()
+        .any(|matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Regex))
+    {
         return Ok(names);
     }
     if names.is_empty() {
@@ -114,13 +119,7 @@ impl Evaluator<'_> {
         Ok(self.newest_times(&selector, grid, notes)?.rows)
     }
 
-    fn enrich(
-        &self,
-        rows: Vec<Row>,
-        infos: &[Row],
-        wanted: &Wanted,
-        grid: Grid,
-    ) -> Result<Vec<Row>, QueryError> {
+    fn enrich(&self, rows: Vec<Row>, infos: &[Row], wanted: &Wanted, grid: Grid) -> Result<Vec<Row>, QueryError> {
         let newest = Newest::of(infos, grid)?;
         let needs_info = wanted.data.iter().any(|matcher| !matcher.matches_empty());
         let mut results: Vec<Row> = Vec::new();
@@ -161,7 +160,11 @@ impl Evaluator<'_> {
             }
         }
         results.retain(|row| !row.is_blank());
-        if self.instant { Ok(results) } else { labels::join(results) }
+        if self.instant {
+            Ok(results)
+        } else {
+            labels::join(results)
+        }
     }
 }
 
@@ -197,9 +200,7 @@ fn times_of(node: &Node) -> (Option<i64>, i64) {
             }
             Kind::Negate(operand) => search(operand),
             Kind::Binary(binary) => search(&binary.lhs).or_else(|| search(&binary.rhs)),
-            Kind::Aggregate(aggregate) => {
-                search(&aggregate.expr).or_else(|| aggregate.param.as_ref().and_then(search))
-            }
+            Kind::Aggregate(aggregate) => search(&aggregate.expr).or_else(|| aggregate.param.as_ref().and_then(search)),
             Kind::Call(call) => call.args.iter().find_map(search),
             Kind::Number(_) | Kind::Text(_) => None,
         }
@@ -250,7 +251,11 @@ impl Newest {
     /// Returns the newest info series of each info metric for a series.
     fn of_row(&self, labels: &Labels) -> Vec<&[Option<usize>]> {
         let identity = identity(labels);
-        self.by_name.values().filter_map(|known| known.get(&identity)).map(Vec::as_slice).collect()
+        self.by_name
+            .values()
+            .filter_map(|known| known.get(&identity))
+            .map(Vec::as_slice)
+            .collect()
     }
 }
 
@@ -270,12 +275,7 @@ pub(super) fn braces(labels: &Labels) -> String {
 ///
 /// # Errors
 /// When two info series disagree.
-fn added(
-    base: &Labels,
-    infos: &[Row],
-    sources: &[Option<usize>],
-    wanted: &Wanted,
-) -> Result<Labels, QueryError> {
+fn added(base: &Labels, infos: &[Row], sources: &[Option<usize>], wanted: &Wanted) -> Result<Labels, QueryError> {
     let mut new: BTreeMap<&str, &str> = BTreeMap::new();
     for source in sources.iter().flatten() {
         for (name, value) in infos[*source].labels.iter() {

@@ -75,9 +75,7 @@ impl Evaluator<'_> {
         let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
             .size_limit(REGEX_BYTES_MAX)
             .build()
-            .map_err(|_| {
-                QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
-            })?;
+            .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
         checked_name(dst, "destination label name in label_replace()")?;
         let mut matrix = self.vector(vector, grid, notes)?;
         for row in &mut matrix.rows {
@@ -95,7 +93,9 @@ impl Evaluator<'_> {
 
     pub(super) fn label_join(&self, call: &Call, grid: Grid, notes: &mut Notes) -> Result<Matrix, QueryError> {
         let [vector, dst, separator, sources @ ..] = &call.args[..] else {
-            return Err(QueryError::Execution("label_join takes at least three arguments".to_owned()));
+            return Err(QueryError::Execution(
+                "label_join takes at least three arguments".to_owned(),
+            ));
         };
         for source in sources {
             checked_name(source.text(), "source label name in label_join()")?;

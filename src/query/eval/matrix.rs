@@ -122,7 +122,8 @@ impl Row {
         if !is_absent(float) {
             return Some(Value::Float(float));
         }
-        self.histogram(step).map(|histogram| Value::Histogram(Arc::clone(histogram)))
+        self.histogram(step)
+            .map(|histogram| Value::Histogram(Arc::clone(histogram)))
     }
 
     pub(super) fn set(&mut self, step: usize, value: Value) {
@@ -146,7 +147,12 @@ impl Row {
 
     /// Returns about how many bytes the row occupies.
     pub(super) fn bytes(&self) -> usize {
-        let histograms: usize = self.histograms.iter().flatten().map(|histogram| histogram.bytes()).sum();
+        let histograms: usize = self
+            .histograms
+            .iter()
+            .flatten()
+            .map(|histogram| histogram.bytes())
+            .sum();
         size_of::<Row>() + self.floats.len() * 8 + self.histograms.len() * 8 + histograms
     }
 

@@ -139,7 +139,9 @@ impl Evaluator<'_> {
                 let matrix = self.vector(plan, grid, notes)?;
                 let rows = labels::finish(matrix.rows)?;
                 if instant {
-                    return Ok(QueryValue::Vector(rows.into_iter().filter_map(|row| sample_of(row, grid)).collect()));
+                    return Ok(QueryValue::Vector(
+                        rows.into_iter().filter_map(|row| sample_of(row, grid)).collect(),
+                    ));
                 }
                 sorted(rows.into_iter().map(|row| series_of(row, grid)).collect())
             }

@@ -64,7 +64,11 @@ impl Operation {
 const INFO: &str = "PromQL info: ";
 
 fn for_metric(metric: &str) -> String {
-    if metric.is_empty() { String::new() } else { format!(" for metric name {metric:?}") }
+    if metric.is_empty() {
+        String::new()
+    } else {
+        format!(" for metric name {metric:?}")
+    }
 }
 
 impl Notes {
@@ -174,7 +178,10 @@ impl Notes {
     }
 
     pub(super) fn not_a_gauge(&mut self, metric: &str, span: Span) {
-        self.warn(&format!("this native histogram metric is not a gauge: {metric:?}"), span);
+        self.warn(
+            &format!("this native histogram metric is not a gauge: {metric:?}"),
+            span,
+        );
     }
 
     pub(super) fn exponential_and_custom(&mut self, metric: &str, span: Span) {
@@ -274,7 +281,11 @@ impl Notes {
     pub(super) fn into_texts(self) -> (Vec<String>, Vec<String>) {
         let (mut warnings, mut infos) = (self.storage, Vec::new());
         for (text, note) in self.notes {
-            let list = if text.starts_with(INFO) { &mut infos } else { &mut warnings };
+            let list = if text.starts_with(INFO) {
+                &mut infos
+            } else {
+                &mut warnings
+            };
             list.push(note.show(&text));
         }
         cap(&mut warnings, "warning");
@@ -331,5 +342,9 @@ fn two_digits(value: f64) -> String {
         return format!("{rounded}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", digits.trim_end_matches('0').trim_end_matches('.'), exponent.abs())
+    format!(
+        "{}e{sign}{:02}",
+        digits.trim_end_matches('0').trim_end_matches('.'),
+        exponent.abs()
+    )
 }

@@ -132,7 +132,11 @@ fn histograms(
         }
     };
     let mut result = (**a).clone();
-    let combined = if op == BinaryOp::Add { result.add(b) } else { result.sub(b) };
+    let combined = if op == BinaryOp::Add {
+        result.add(b)
+    } else {
+        result.sub(b)
+    };
     let Ok(reconciled) = combined else {
         notes.incompatible_buckets(op.as_str(), span);
         return None;

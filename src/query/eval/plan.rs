@@ -16,7 +16,7 @@ use crate::query::ast::{
     AggregateExpr, AggregateOp, At, BinaryExpr, BinaryOp, Boundary, DurationExpr, Expr, ExprKind, Matching, Span,
     SubqueryExpr, UnaryOp, VectorSelector,
 };
-use crate::query::functions::{self, Body, Constant, Function};
+use crate::query::functions::{Body, Constant, Function};
 use crate::query::types::Type;
 use crate::storage::Grouping;
 
@@ -202,7 +202,10 @@ impl Planner {
             ExprKind::Number { value, .. } => node(Kind::Number(*value), true),
             ExprKind::String(text) => node(Kind::Text(Arc::clone(text)), true),
             ExprKind::Paren(inner) => self.node(inner, above)?,
-            ExprKind::Unary { op: UnaryOp::Plus, expr } => self.node(expr, above)?,
+            ExprKind::Unary {
+                op: UnaryOp::Plus,
+                expr,
+            } => self.node(expr, above)?,
             ExprKind::Unary {
                 op: UnaryOp::Minus,
                 expr: operand,
@@ -222,8 +225,8 @@ impl Planner {
                 let (kind, invariant) = self.aggregate(aggregate, above)?;
                 node(kind, invariant)
             }
-            ExprKind::Call { name, args } => {
-                let (kind, invariant) = self.call(name, args, above)?;
+            ExprKind::Call { function, args } => {
+                let (kind, invariant) = self.call(function, args, above)?;
                 node(kind, invariant)
             }
             ExprKind::Vector(selector) => {
@@ -292,8 +295,12 @@ impl Planner {
         Ok((Kind::Aggregate(Box::new(aggregate)), invariant))
     }
 
-    fn call(&mut self, name: &'static str, args: &[Expr], above: &Above<'_>) -> Result<(Kind, bool), QueryError> {
-        let function = functions::find(name).expect("the parser takes names from the function table");
+    fn call(
+        &mut self,
+        function: &'static Function,
+        args: &[Expr],
+        above: &Above<'_>,
+    ) -> Result<(Kind, bool), QueryError> {
         if let Body::Constant(constant) = function.body {
             return Ok((Kind::Number(self.constant(constant)), true));
         }
@@ -310,7 +317,8 @@ impl Planner {
         let pinned = args.iter().all(|arg| arg.invariant);
         let reads_sample_times = matches!(function.body, Body::SampleTime(_));
         let invariant = pinned
-            && (!function.needs_step_time() || reads_sample_times && args.iter().all(|arg| matches!(arg.kind, Kind::Vector(_))));
+            && (!function.needs_step_time()
+                || reads_sample_times && args.iter().all(|arg| matches!(arg.kind, Kind::Vector(_))));
         Ok((Kind::Call(Call { function, args }), invariant))
     }
 
@@ -385,7 +393,10 @@ impl Planner {
     fn count(&mut self, node: &Node, level: usize, in_shared: bool, next_level: &mut usize) {
         let mut in_shared = in_shared;
         if !in_shared && is_worth_sharing(node) {
-            let seen = self.seen.entry((hash_of(&node.expr), grid_of(node, level))).or_default();
+            let seen = self
+                .seen
+                .entry((hash_of(&node.expr), grid_of(node, level)))
+                .or_default();
             match seen.iter_mut().find(|seen| seen.expr == node.expr) {
                 Some(found) => {
                     found.times += 1;
@@ -441,7 +452,7 @@ fn hash_of(expr: &Expr) -> u64 {
     let mut hasher = DefaultHasher::new();
     expr.walk(&mut |expr| match &*expr.kind {
         ExprKind::Vector(selector) | ExprKind::Matrix { selector, .. } => selector.matchers.hash(&mut hasher),
-        ExprKind::Call { name, .. } => name.hash(&mut hasher),
+        ExprKind::Call { function, .. } => function.name.hash(&mut hasher),
         ExprKind::Binary(binary) => binary.op.hash(&mut hasher),
         ExprKind::Aggregate(aggregate) => aggregate.op.hash(&mut hasher),
         ExprKind::Number { value, .. } => value.to_bits().hash(&mut hasher),

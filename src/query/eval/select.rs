@@ -85,7 +85,9 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         for batch in series.chunks(batch_rows(grid.count)) {
             self.budget.check()?;
-            let _held = self.budget.hold(batch.len().saturating_mul(grid.count.saturating_mul(8)))?;
+            let _held = self
+                .budget
+                .hold(batch.len().saturating_mul(grid.count.saturating_mul(8)))?;
             let parallel = batch.len() > 1 && series.len().saturating_mul(grid.count.max(16)) > PARALLEL_STEPS_MIN;
             let loaded: Vec<Loaded> = if parallel {
                 batch
@@ -429,9 +431,14 @@ impl<'a> Newest<'a> {
         }
         let oldest = time.saturating_sub(lookback);
         let float = self.floats.checked_sub(1).filter(|at| times[*at] > oldest);
-        let histogram = self.histograms.checked_sub(1).filter(|at| histograms[*at].at.0 > oldest);
+        let histogram = self
+            .histograms
+            .checked_sub(1)
+            .filter(|at| histograms[*at].at.0 > oldest);
         match (float, histogram) {
-            (Some(float), Some(histogram)) if histograms[histogram].at.0 > times[float] => self.live(None, Some(histogram)),
+            (Some(float), Some(histogram)) if histograms[histogram].at.0 > times[float] => {
+                self.live(None, Some(histogram))
+            }
             (Some(float), _) => self.live(Some(float), None),
             (None, histogram) => self.live(None, histogram),
         }
@@ -603,7 +610,10 @@ fn note_gauge(row: &Row, metric: &str, span: Span, notes: &mut Notes) {
 fn check_smoothing(params: &[Scalars], grid: Grid) -> Result<(), QueryError> {
     for (scalars, what) in params.iter().zip(["smoothing", "trend"]) {
         let short = if what == "smoothing" { "sf" } else { "tf" };
-        if let Some(value) = (0..grid.count).map(|step| scalars.at(step)).find(|value| *value <= 0.0 || *value >= 1.0) {
+        if let Some(value) = (0..grid.count)
+            .map(|step| scalars.at(step))
+            .find(|value| *value <= 0.0 || *value >= 1.0)
+        {
             let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {value:.6}");
             return Err(QueryError::Execution(text));
         }
@@ -632,10 +642,19 @@ fn check_boundary(function: &Function, rollup: Rollup, boundary: Option<Boundary
 
 /// Gives a window of floats values at both its ends.
 fn bound(columns: &mut Columns, start: i64, end: i64, smoothed: bool) {
-    let samples: Vec<(i64, f64)> = columns.times.iter().copied().zip(columns.values.iter().copied()).collect();
+    let samples: Vec<(i64, f64)> = columns
+        .times
+        .iter()
+        .copied()
+        .zip(columns.values.iter().copied())
+        .collect();
     columns.clear();
-    let Some(newest) = samples.len().checked_sub(1) else { return };
-    let mut first = samples[..newest].partition_point(|(time, _)| *time <= start).saturating_sub(1);
+    let Some(newest) = samples.len().checked_sub(1) else {
+        return;
+    };
+    let mut first = samples[..newest]
+        .partition_point(|(time, _)| *time <= start)
+        .saturating_sub(1);
     let last = match smoothed {
         true => samples[..newest].partition_point(|(time, _)| *time < end),
         false => newest,

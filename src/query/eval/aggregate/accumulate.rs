@@ -138,7 +138,11 @@ impl Accumulator {
         held: &mut Held,
     ) -> Result<(), QueryError> {
         let steps = row.floats.len();
-        let present = row.histograms.iter().enumerate().filter_map(|(step, cell)| Some((step, cell.as_ref()?)));
+        let present = row
+            .histograms
+            .iter()
+            .enumerate()
+            .filter_map(|(step, cell)| Some((step, cell.as_ref()?)));
         let has_float: Box<dyn Fn(usize) -> bool + '_> = match &self.floats {
             Floats::Sum(sums) => Box::new(|step| !is_absent(sums[step].sum)),
             Floats::Mean(means) => Box::new(|step| !means[step].is_empty()),
@@ -166,10 +170,14 @@ impl Accumulator {
 
     pub(super) fn finish(self, labels: Labels, param: &Scalars, about: About, notes: &mut Notes) -> Row {
         let floats: Vec<f64> = match self.floats {
-            Floats::Sum(sums) => sums.into_iter().map(|sum| if is_absent(sum.sum) { ABSENT } else { sum.value() }).collect(),
-            Floats::Mean(means) => {
-                means.into_iter().map(|mean| if mean.is_empty() { ABSENT } else { mean.value() }).collect()
-            }
+            Floats::Sum(sums) => sums
+                .into_iter()
+                .map(|sum| if is_absent(sum.sum) { ABSENT } else { sum.value() })
+                .collect(),
+            Floats::Mean(means) => means
+                .into_iter()
+                .map(|mean| if mean.is_empty() { ABSENT } else { mean.value() })
+                .collect(),
             Floats::Count(counts) => {
                 let group = about.op == AggregateOp::Group;
                 let shown = |count: f64| match count {
@@ -212,7 +220,11 @@ fn quantiles(rows: &[Vec<f64>], param: &Scalars) -> Vec<f64> {
         .map(|step| {
             values.clear();
             values.extend(rows.iter().map(|row| row[step]).filter(|value| !is_absent(*value)));
-            if values.is_empty() { ABSENT } else { quantile::of_values(param.at(step), &mut values) }
+            if values.is_empty() {
+                ABSENT
+            } else {
+                quantile::of_values(param.at(step), &mut values)
+            }
         })
         .collect()
 }

@@ -58,7 +58,10 @@ impl Evaluator<'_> {
             }
             Ok(())
         })?;
-        debug_assert!(rows.iter().all(|row| row.floats.iter().any(|count| count.to_bits() != ABSENT.to_bits())));
+        debug_assert!(
+            rows.iter()
+                .all(|row| row.floats.iter().any(|count| count.to_bits() != ABSENT.to_bits()))
+        );
         Ok(Matrix { rows, held })
     }
 }

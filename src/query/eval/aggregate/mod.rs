@@ -54,13 +54,10 @@ impl<'a> Groups<'a> {
             return *index;
         }
         let index = self.labels.len();
-        self.labels.push(labels.filtered(|name| keeps(self.names, self.without, name)));
+        self.labels
+            .push(labels.filtered(|name| keeps(self.names, self.without, name)));
         self.index.insert(self.key.clone(), index);
         index
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.labels.len()
     }
 }
 

@@ -24,10 +24,16 @@ fn check_k(param: &Scalars, grid: Grid) -> Result<bool, QueryError> {
     let smallest = values().fold(f64::INFINITY, f64::min);
     let limit = i64::MAX as f64;
     if smallest <= -limit {
-        return fail(format!("Scalar value {} underflows int64", crate::model::format_g(smallest)));
+        return fail(format!(
+            "Scalar value {} underflows int64",
+            crate::model::format_g(smallest)
+        ));
     }
     if largest >= limit {
-        return fail(format!("Scalar value {} overflows int64", crate::model::format_g(largest)));
+        return fail(format!(
+            "Scalar value {} overflows int64",
+            crate::model::format_g(largest)
+        ));
     }
     Ok(true)
 }
@@ -114,7 +120,11 @@ impl Picked {
     }
 
     fn finish(mut self) -> Matrix {
-        let rows = self.order.iter().filter_map(|row| self.rows[*row as usize].take()).map(|row| *row);
+        let rows = self
+            .order
+            .iter()
+            .filter_map(|row| self.rows[*row as usize].take())
+            .map(|row| *row);
         Matrix {
             rows: rows.collect(),
             held: self.held,

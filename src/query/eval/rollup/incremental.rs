@@ -25,7 +25,9 @@ pub(super) fn roll(job: &Job<'_>, columns: &Columns, out: &mut [f64]) -> Option<
         Rollup::TsOfLast => each(job, times, out, |window| Some(seconds(times[window.end - 1]))),
         Rollup::Max => extremes(job, times, values, out, |new, old| new > old),
         Rollup::Min => extremes(job, times, values, out, |new, old| new < old),
-        Rollup::Changes => counted(job, times, values, out, |old, new| old != new && !(old.is_nan() && new.is_nan())),
+        Rollup::Changes => counted(job, times, values, out, |old, new| {
+            old != new && !(old.is_nan() && new.is_nan())
+        }),
         Rollup::Resets => counted(job, times, values, out, |old, new| new < old),
         Rollup::Sum => {
             let sums = exact_sums(values)?;
@@ -111,13 +113,7 @@ fn rates(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counter:
 }
 
 /// The largest (or smallest) value of each window, by a queue of candidates; NaN counts only where there is nothing else.
-fn extremes(
-    job: &Job<'_>,
-    times: &[i64],
-    values: &[f64],
-    out: &mut [f64],
-    better: impl Fn(f64, f64) -> bool,
-) -> u64 {
+fn extremes(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], better: impl Fn(f64, f64) -> bool) -> u64 {
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut next = 0;
     each(job, times, out, |window| {
@@ -139,13 +135,7 @@ fn extremes(
 }
 
 /// Counts the pairs of neighbours in each window that `counts` accepts.
-fn counted(
-    job: &Job<'_>,
-    times: &[i64],
-    values: &[f64],
-    out: &mut [f64],
-    counts: impl Fn(f64, f64) -> bool,
-) -> u64 {
+fn counted(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counts: impl Fn(f64, f64) -> bool) -> u64 {
     let mut total = 0u32;
     // How many such pairs end at or before each sample.
     let totals: Vec<u32> = (0..values.len())

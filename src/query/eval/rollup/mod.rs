@@ -94,7 +94,11 @@ pub(super) fn drop_stale(columns: &mut Columns) {
         retain(&mut columns.start_times, &keep);
     }
     if columns.histograms.iter().any(|sample| is_stale(sample.histogram.sum)) {
-        let keep: Vec<bool> = columns.histograms.iter().map(|sample| !is_stale(sample.histogram.sum)).collect();
+        let keep: Vec<bool> = columns
+            .histograms
+            .iter()
+            .map(|sample| !is_stale(sample.histogram.sum))
+            .collect();
         retain(&mut columns.histograms, &keep);
         retain(&mut columns.histogram_start_times, &keep);
     }
@@ -163,7 +167,9 @@ impl<'a> Windows<'a> {
         let start = end.saturating_sub(self.range);
         let (low, high) = (start.saturating_sub(self.before), end.saturating_add(self.after));
         advance(&mut self.floats, &columns.times, low, high, |time| *time);
-        advance(&mut self.histograms, &columns.histograms, low, high, |sample| sample.at.0);
+        advance(&mut self.histograms, &columns.histograms, low, high, |sample| {
+            sample.at.0
+        });
         let (from, to) = self.floats;
         let (histograms_from, histograms_to) = self.histograms;
         View {
@@ -171,7 +177,10 @@ impl<'a> Windows<'a> {
             values: &columns.values[from..to],
             starts: columns.start_times.get(from..to).unwrap_or(&[]),
             histograms: &columns.histograms[histograms_from..histograms_to],
-            histogram_starts: columns.histogram_start_times.get(histograms_from..histograms_to).unwrap_or(&[]),
+            histogram_starts: columns
+                .histogram_start_times
+                .get(histograms_from..histograms_to)
+                .unwrap_or(&[]),
             resets: series.resets.get(histograms_from..histograms_to).unwrap_or(&[]),
             start,
             end,

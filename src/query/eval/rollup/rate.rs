@@ -246,7 +246,9 @@ fn increase_of_histograms(
     let considered = if skip_first { &points[1..] } else { points };
     let custom = last.has_custom_buckets();
     let mixed = match kind.counter {
-        true => considered.iter().any(|point| point.histogram.has_custom_buckets() != custom),
+        true => considered
+            .iter()
+            .any(|point| point.histogram.has_custom_buckets() != custom),
         false => first.has_custom_buckets() != custom,
     };
     if mixed {
@@ -296,7 +298,9 @@ struct Ends {
 /// `None` when there is nothing in the window to measure.
 fn ends<T>(samples: &[T], view: &View<'_>, smoothed: bool, time: impl Fn(&T) -> i64) -> Option<Ends> {
     let mut last = samples.len() - 1;
-    let first = samples[..last].partition_point(|sample| time(sample) <= view.start).saturating_sub(1);
+    let first = samples[..last]
+        .partition_point(|sample| time(sample) <= view.start)
+        .saturating_sub(1);
     if smoothed {
         last = samples[..last].partition_point(|sample| time(sample) < view.end);
     }
@@ -421,7 +425,10 @@ fn bounded_histograms(
         // Both ends are `left` and `right`; a reset that the left interpolation went across is accounted for.
         let mut next = first + 1;
         let mut before = &left;
-        if smoothed && points[first].at.0 < view.start && points[next].histogram.is_reset_since(&points[first].histogram) {
+        if smoothed
+            && points[first].at.0 < view.start
+            && points[next].histogram.is_reset_since(&points[first].histogram)
+        {
             before = &points[next].histogram;
             next += 1;
         }

@@ -96,9 +96,11 @@ fn of_floats(job: &Job<'_>, view: &View<'_>, param: impl Fn() -> f64) -> f64 {
 
 /// Where the best value is; NaN only when there is nothing else.
 fn extreme(values: &[f64], better: impl Fn(f64, f64) -> bool) -> usize {
-    (0..values.len()).fold(0, |best, at| match better(values[at], values[best]) || values[best].is_nan() {
-        true => at,
-        false => best,
+    (0..values.len()).fold(0, |best, at| {
+        match better(values[at], values[best]) || values[best].is_nan() {
+            true => at,
+            false => best,
+        }
     })
 }
 
@@ -182,7 +184,11 @@ fn sum_or_avg(job: &Job<'_>, series: &Series<'_>, view: &View<'_>, notes: &mut N
     if bounds_differ {
         notes.bounds_differ(Operation::Aggregation, job.span);
     }
-    let says = |hint| view.histograms.iter().any(|sample| sample.histogram.counter_reset_hint == hint);
+    let says = |hint| {
+        view.histograms
+            .iter()
+            .any(|sample| sample.histogram.counter_reset_hint == hint)
+    };
     if says(CounterResetHint::Reset) && says(CounterResetHint::NotReset) {
         notes.resets_collide(Operation::Aggregation, job.span);
     }
@@ -379,7 +385,11 @@ fn regression(
     }
     let first = view.values[0];
     if view.values.iter().all(|value| *value == first) {
-        return Some(if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) });
+        return Some(if first.is_infinite() {
+            (f64::NAN, f64::NAN)
+        } else {
+            (0.0, first)
+        });
     }
     let mut sums = [FloatSum::default(); 4];
     for (time, value) in view.times.iter().zip(view.values) {
