@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod agent;
+pub mod alertmanager;
 pub mod cli;
 pub mod http;
 pub mod ingest;

@@ -8,7 +8,8 @@ use std::ops::{Add, AddAssign, Sub};
 use std::str::FromStr;
 
 /// Milliseconds since the Unix epoch, UTC: the only timestamp inside the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Millis(pub i64);
 
 /// A length of time in milliseconds. `Millis - Millis` gives one; adding two `Millis` does not compile.

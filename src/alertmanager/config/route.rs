@@ -1,0 +1,370 @@
+//! The routing tree: read, checked, inherited and numbered.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::super::matchers::{format_matchers, parse_matchers, sort};
+use super::scalar::Text;
+use crate::model::{Interval, Labels, MatchOp, Matcher};
+
+/// How deep routes may nest.
+const DEPTH_MAX: usize = 64;
+
+/// One route as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    receiver: Option<Text>,
+    group_by: Option<Vec<Text>>,
+    #[serde(default)]
+    matchers: Matchers,
+    r#match: Option<BTreeMap<String, Text>>,
+    match_re: Option<BTreeMap<String, Pattern>>,
+    #[serde(default)]
+    r#continue: bool,
+    routes: Option<Vec<RawRoute>>,
+    group_wait: Option<Interval>,
+    group_interval: Option<Interval>,
+    repeat_interval: Option<Interval>,
+    mute_time_intervals: Option<Vec<Text>>,
+    active_time_intervals: Option<Vec<Text>>,
+    labels: Option<BTreeMap<String, Text>>,
+}
+
+/// A list of matcher texts, each of which may hold several; sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matchers(pub(crate) Vec<Matcher>);
+
+impl<'de> Deserialize<'de> for Matchers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let lines = Option::<Vec<MatcherLine>>::deserialize(deserializer)?.unwrap_or_default();
+        let mut matchers: Vec<Matcher> = lines.into_iter().flat_map(|line| line.0).collect();
+        sort(&mut matchers);
+        Ok(Matchers(matchers))
+    }
+}
+
+struct MatcherLine(Vec<Matcher>);
+
+impl<'de> Deserialize<'de> for MatcherLine {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        parse_matchers(&text.0)
+            .map(MatcherLine)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// A regular expression, compiled while its place in the file is known.
+#[derive(Debug)]
+pub(super) struct Pattern(String);
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        Matcher::new("x", MatchOp::Regex, text.0.clone()).map_err(serde::de::Error::custom)?;
+        Ok(Pattern(text.0))
+    }
+}
+
+/// Builds the deprecated `match` and `match_re` into matchers.
+pub(super) fn legacy(
+    equal: Option<BTreeMap<String, Text>>,
+    regex: Option<BTreeMap<String, Pattern>>,
+) -> impl Iterator<Item = Matcher> {
+    let equal = equal
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| Matcher::equal(name, value.0));
+    let regex = regex.unwrap_or_default().into_iter().map(|(name, Pattern(pattern))| {
+        Matcher::new(name, MatchOp::Regex, pattern).expect("the pattern was compiled when it was read")
+    });
+    equal.chain(regex)
+}
+
+/// Which labels make a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GroupBy {
+    /// `...`: each alert is its own group.
+    All,
+    /// These labels.
+    Labels(Vec<String>),
+}
+
+/// One route, with everything it inherits.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// Unique in the tree: the key and the place among the siblings.
+    pub(crate) id: String,
+    /// Alertmanager's key: the matchers from the root to here.
+    pub(crate) key: String,
+    /// Who is told.
+    pub(crate) receiver: String,
+    /// What is told together.
+    pub(crate) group_by: GroupBy,
+    /// How long a new group waits for company.
+    pub(crate) group_wait: Interval,
+    /// How often a group looks for news.
+    pub(crate) group_interval: Interval,
+    /// How long until the same is told again.
+    pub(crate) repeat_interval: Interval,
+    /// Times in which nobody is told.
+    pub(crate) mute: Vec<String>,
+    /// When not empty: the only times in which somebody is told.
+    pub(crate) active: Vec<String>,
+    /// Labels for templates, themselves templates.
+    pub(crate) labels: BTreeMap<String, String>,
+    matchers: Vec<Matcher>,
+    go_on: bool,
+    children: Vec<usize>,
+}
+
+/// The routing tree. Routes are known by their number; the root is 0.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteTree {
+    routes: Vec<Route>,
+}
+
+impl RouteTree {
+    /// A tree that leads everything to one receiver.
+    pub(crate) fn single(receiver: &str) -> RouteTree {
+        let raw = RawRoute {
+            receiver: Some(Text(receiver.to_owned())),
+            ..RawRoute::default()
+        };
+        RouteTree::build(raw).expect("a root with nothing but a receiver is a tree")
+    }
+
+    /// Checks a tree and spreads what is inherited.
+    ///
+    /// # Errors
+    /// A text, in Alertmanager's words where it has some.
+    pub(super) fn build(raw: RawRoute) -> Result<RouteTree, String> {
+        if raw.receiver.as_ref().is_none_or(|name| name.0.is_empty()) {
+            return Err("root route must specify a default receiver".to_owned());
+        }
+        if !raw.matchers.0.is_empty() || raw.r#match.is_some() || raw.match_re.is_some() {
+            return Err("root route must not have any matchers".to_owned());
+        }
+        if raw.mute_time_intervals.as_ref().is_some_and(|names| !names.is_empty()) {
+            return Err("root route must not have any mute time intervals".to_owned());
+        }
+        if raw
+            .active_time_intervals
+            .as_ref()
+            .is_some_and(|names| !names.is_empty())
+        {
+            return Err("root route must not have any active time intervals".to_owned());
+        }
+        let mut tree = RouteTree { routes: Vec::new() };
+        tree.add(raw, None, String::new(), 0)?;
+        Ok(tree)
+    }
+
+    fn add(&mut self, raw: RawRoute, parent: Option<usize>, place: String, depth: usize) -> Result<usize, String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("routes nest deeper than {DEPTH_MAX} levels"));
+        }
+        let parent = parent.map(|index| self.routes[index].clone());
+        let inherit = |own: Option<Interval>, of: fn(&Route) -> Interval, default: Interval| {
+            own.unwrap_or_else(|| parent.as_ref().map_or(default, of))
+        };
+        let mut matchers = raw.matchers.0;
+        matchers.extend(legacy(raw.r#match, raw.match_re));
+        sort(&mut matchers);
+        let key = match &parent {
+            None => format_matchers(&matchers),
+            Some(parent) => format!("{}/{}", parent.key, format_matchers(&matchers)),
+        };
+        let mut labels = parent.as_ref().map(|parent| parent.labels.clone()).unwrap_or_default();
+        labels.extend(
+            raw.labels
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, text)| (name, text.0)),
+        );
+        let receiver = raw.receiver.map(|name| name.0).filter(|name| !name.is_empty());
+        let route = Route {
+            id: format!("{key}{place}"),
+            receiver: receiver
+                .or_else(|| parent.as_ref().map(|parent| parent.receiver.clone()))
+                .expect("the root has a receiver"),
+            group_by: match raw.group_by {
+                Some(names) => group_by(names)?,
+                None => parent
+                    .as_ref()
+                    .map_or(GroupBy::Labels(Vec::new()), |parent| parent.group_by.clone()),
+            },
+            group_wait: inherit(raw.group_wait, |route| route.group_wait, Interval::secs(30)),
+            group_interval: inherit(raw.group_interval, |route| route.group_interval, Interval::mins(5)),
+            repeat_interval: inherit(raw.repeat_interval, |route| route.repeat_interval, Interval::hours(4)),
+            mute: raw
+                .mute_time_intervals
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| name.0)
+                .collect(),
+            active: raw
+                .active_time_intervals
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| name.0)
+                .collect(),
+            labels,
+            matchers,
+            go_on: raw.r#continue,
+            children: Vec::new(),
+            key,
+        };
+        if route.group_interval.0 <= 0 {
+            return Err("group_interval cannot be zero".to_owned());
+        }
+        if route.repeat_interval.0 <= 0 {
+            return Err("repeat_interval cannot be zero".to_owned());
+        }
+        let index = self.routes.len();
+        self.routes.push(route);
+        for (number, child) in raw.routes.unwrap_or_default().into_iter().enumerate() {
+            let child = self.add(child, Some(index), format!("{place}/{number}"), depth + 1)?;
+            self.routes[index].children.push(child);
+        }
+        Ok(index)
+    }
+
+    /// Returns the routes, in the order of the file.
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Returns the numbers of the routes that an alert takes, in order.
+    pub(crate) fn matching(&self, labels: &Labels) -> Vec<usize> {
+        let mut found = Vec::new();
+        self.descend(0, labels, &mut found);
+        found
+    }
+
+    /// Whether the route takes the alert; it is then in `found`, or its children are.
+    fn descend(&self, index: usize, labels: &Labels, found: &mut Vec<usize>) -> bool {
+        let route = &self.routes[index];
+        if !route
+            .matchers
+            .iter()
+            .all(|matcher| matcher.matches(labels.value(&matcher.name)))
+        {
+            return false;
+        }
+        let before = found.len();
+        for child in &route.children {
+            if self.descend(*child, labels, found) && !self.routes[*child].go_on {
+                break;
+            }
+        }
+        if found.len() == before {
+            found.push(index);
+        }
+        true
+    }
+}
+
+impl Route {
+    /// Returns the labels that name the alert's group.
+    pub(crate) fn group_labels(&self, labels: &Labels) -> Labels {
+        match &self.group_by {
+            GroupBy::All => labels.clone(),
+            GroupBy::Labels(names) => labels.filtered(|name| names.iter().any(|wanted| wanted == name)),
+        }
+    }
+}
+
+fn group_by(names: Vec<Text>) -> Result<GroupBy, String> {
+    let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
+    if names.iter().any(|name| name == "...") {
+        return if names.len() == 1 {
+            Ok(GroupBy::All)
+        } else {
+            Err("cannot have wildcard group_by (`...`) and other labels at the same time".to_owned())
+        };
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for name in &names {
+        if name.is_empty() {
+            return Err("invalid label name \"\" in group_by list".to_owned());
+        }
+        if !seen.insert(name) {
+            return Err(format!("duplicated label {name:?} in group_by"));
+        }
+    }
+    Ok(GroupBy::Labels(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(yaml: &str) -> Result<RouteTree, String> {
+        RouteTree::build(serde_yaml::from_str(yaml).map_err(|error| error.to_string())?)
+    }
+
+    fn receivers<'a>(tree: &'a RouteTree, labels: &[(&str, &str)]) -> Vec<&'a str> {
+        let labels = Labels::from_pairs(labels.iter().copied());
+        tree.matching(&labels)
+            .into_iter()
+            .map(|index| tree.routes()[index].receiver.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn the_first_matching_child_wins_unless_it_continues() {
+        let tree = tree(
+            "receiver: all\nroutes:\n- {matchers: [a=1], receiver: first, continue: true}\n\
+             - {match: {b: 2}, receiver: second, routes: [{match_re: {c: 'x.*'}, receiver: deep}]}\n\
+             - {matchers: ['{a=~\"1|2\"}'], receiver: third}\n",
+        )
+        .unwrap();
+        assert_eq!(receivers(&tree, &[]), ["all"]);
+        assert_eq!(receivers(&tree, &[("a", "1")]), ["first", "third"]);
+        assert_eq!(receivers(&tree, &[("a", "1"), ("b", "2")]), ["first", "second"]);
+        assert_eq!(receivers(&tree, &[("b", "2"), ("c", "xy")]), ["deep"]);
+        assert_eq!(receivers(&tree, &[("a", "2")]), ["third"]);
+    }
+
+    #[test]
+    fn keys_and_intervals_come_down_from_the_root() {
+        let tree = tree(
+            "receiver: r\ngroup_by: [alertname]\ngroup_wait: 1s\nlabels: {x: a, y: b}\n\
+             routes:\n- {matchers: [b=1, a=~2], repeat_interval: 1h, labels: {y: c}}\n- {matchers: [b=1, a=~2], group_by: []}\n",
+        )
+        .unwrap();
+        let [_, first, second] = tree.routes() else {
+            panic!("three routes")
+        };
+        assert_eq!(first.key, r#"{}/{a=~"2",b="1"}"#);
+        assert_eq!((first.key == second.key, first.id == second.id), (true, false));
+        assert_eq!(
+            (first.group_wait, first.group_interval),
+            (Interval::secs(1), Interval::mins(5))
+        );
+        assert_eq!(first.repeat_interval, Interval::hours(1));
+        assert_eq!(first.group_by, GroupBy::Labels(vec!["alertname".to_owned()]));
+        assert_eq!(second.group_by, GroupBy::Labels(vec![]));
+        assert_eq!(first.labels["x"].clone() + &first.labels["y"], "ac");
+    }
+
+    #[test]
+    fn a_tree_that_alertmanager_refuses_is_refused() {
+        for (yaml, reason) in [
+            ("{}", "default receiver"),
+            ("{receiver: a, matchers: [a=b]}", "must not have any matchers"),
+            ("{receiver: a, mute_time_intervals: [x]}", "mute time intervals"),
+            ("{receiver: a, group_by: [a, a]}", "duplicated label"),
+            ("{receiver: a, group_by: [a, '...']}", "wildcard"),
+            ("{receiver: a, group_interval: 0s}", "group_interval cannot be zero"),
+            ("{receiver: a, routes: [{match_re: {a: '('}}]}", "regular expression"),
+            ("{receiver: a, group_wiat: 1s}", "unknown field"),
+        ] {
+            let error = tree(yaml).expect_err(yaml);
+            assert!(error.contains(reason), "{yaml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The alert manager: every page arrives, once.
+//!
+//! Alerts come in from rules and from foreign senders, are routed and grouped, inhibited and silenced, and told to people
+//! exactly as Alertmanager's file says. What it adds is memory: alerts, silences, decisions and receipts are records in the
+//! alert log, and state is their fold, so that a crash at any instant loses nothing and repeats at most what was being sent.
+//!
+//! Decisions are pure functions of state and time ([`core`], [`nflog`], [`inhibit`], [`silence`]); [`service`] is the façade and
+//! [`runner`] the one task that carries decisions out.
+
+mod alert;
+mod config;
+mod core;
+mod inhibit;
+mod matchers;
+mod metrics;
+mod nflog;
+mod notify;
+mod record;
+mod retry;
+mod runner;
+mod service;
+mod silence;
+mod state;
+mod time_interval;
+mod view;
+
+pub use alert::{Origin, StoredAlert};
+pub use config::{Config, ConfigError};
+pub use core::Muted;
+pub use matchers::{parse_matcher, parse_matchers};
+pub use metrics::METRICS;
+pub use nflog::Reason;
+pub use record::{NotifyKey, Receipt, Told};
+pub use service::{AlertManager, Deps, Error};
+pub use silence::{Silence, SilenceMatcher, SilenceState};
+pub use view::{AlertView, GroupView, ReceiverView};

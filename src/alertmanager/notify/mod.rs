@@ -1,0 +1,9 @@
+//! From a message to what goes over the wire: templates, e-mail, web hooks, presets.
+
+pub(crate) mod data;
+pub(crate) mod email;
+mod functions;
+pub(crate) mod http;
+pub(crate) mod presets;
+pub(crate) mod templates;
+pub(crate) mod webhook;

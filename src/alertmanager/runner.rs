@@ -1,0 +1,698 @@
+//! The one task of the alert manager: wait, decide, act.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{mpsc, oneshot};
+
+use super::alert::{Origin, StoredAlert};
+use super::config::{Channel, Config};
+use super::core::{Core, Now};
+use super::metrics;
+use super::notify::data::Data;
+use super::notify::http::{Failure, describe};
+use super::notify::{email, webhook};
+use super::record::{Event, NotifyKey, Receipt, Waiting, encode};
+use super::retry::{GIVE_UP_AFTER, Tries};
+use super::service::{Command, Error, Shared};
+use super::silence::{SILENCES_MAX, Silence, SilenceState};
+use crate::io::log::Position;
+use crate::io::{BoxFuture, Mono, Shutdown};
+use crate::model::{Alert, Fingerprint, Interval, Millis};
+
+/// How many requests are taken into one record at most.
+const BATCH_MAX: usize = 1024;
+/// How many messages one integration is sent at once.
+const IN_FLIGHT_MAX: usize = 8;
+/// How long what is being sent may still take when we are told to stop.
+const GRACE: Interval = Interval::secs(3);
+/// How long an alert that is over stays known.
+const FORGET_AFTER: Interval = Interval::mins(1);
+/// How often what is of no use is forgotten.
+const FORGET_EVERY: Interval = Interval::secs(30);
+/// The least log between two snapshots, in bytes.
+const SNAPSHOT_BYTES_MIN: usize = 4 << 20;
+/// How long decisions wait when the log does not take them.
+const IDLE_WAIT: Interval = Interval::hours(1);
+
+/// The task's own state.
+pub(super) struct Runner {
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    /// Pages are held back until then, or until the rules' first word.
+    held_until: Option<Mono>,
+    deliveries: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    in_flight: HashSet<NotifyKey>,
+    tries: HashMap<NotifyKey, Tries>,
+    forget_at: Mono,
+    bytes_since_snapshot: usize,
+    snapshot_bytes: usize,
+}
+
+/// How one try ended.
+struct Outcome {
+    waiting: Arc<Waiting>,
+    seconds: f64,
+    result: Result<String, Failure>,
+}
+
+/// Events on their way into the log, and who waits for them.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    replies: Vec<Reply>,
+    has_silence: bool,
+}
+
+enum Reply {
+    Plain(oneshot::Sender<Result<(), Error>>),
+    Id(oneshot::Sender<Result<String, Error>>, String),
+    Done(oneshot::Sender<()>),
+}
+
+impl Reply {
+    fn send(self, result: Result<(), Error>) {
+        // Who does not wait any more does not need the answer.
+        match self {
+            Reply::Plain(reply) => drop(reply.send(result)),
+            Reply::Id(reply, id) => drop(reply.send(result.map(|()| id))),
+            Reply::Done(reply) => drop(reply.send(())),
+        }
+    }
+}
+
+impl Runner {
+    pub(super) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>, held_until: Option<Mono>) -> Runner {
+        let forget_at = shared.mono().after(FORGET_EVERY);
+        Runner {
+            shared,
+            commands,
+            held_until,
+            deliveries: FuturesUnordered::new(),
+            in_flight: HashSet::new(),
+            tries: HashMap::new(),
+            forget_at,
+            bytes_since_snapshot: 0,
+            snapshot_bytes: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut shutdown: Shutdown) {
+        self.start_deliveries();
+        loop {
+            let wake = self.shared.deps.clock.sleep_until(self.next_wake());
+            let (mut commands, mut outcomes) = (Vec::new(), Vec::new());
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                Some(outcome) = self.deliveries.next(), if !self.deliveries.is_empty() => outcomes.push(outcome),
+                command = self.commands.recv() => match command {
+                    Some(command) => commands.push(command),
+                    None => break,
+                },
+                () = wake => {}
+            }
+            while commands.len() < BATCH_MAX
+                && let Ok(command) = self.commands.try_recv()
+            {
+                commands.push(command);
+            }
+            while let Some(Some(outcome)) = self.deliveries.next().now_or_never() {
+                outcomes.push(outcome);
+            }
+            self.step(commands, outcomes).await;
+        }
+        self.wind_down().await;
+    }
+
+    /// One round: what came in, what is due, what there is to send.
+    async fn step(&mut self, commands: Vec<Command>, outcomes: Vec<Outcome>) {
+        let mut batch = Batch::default();
+        for outcome in outcomes {
+            self.settle(outcome, &mut batch);
+        }
+        for command in commands {
+            self.take(command, &mut batch).await;
+        }
+        self.commit(&mut batch).await;
+        self.flush_due().await;
+        self.forget().await;
+        self.start_deliveries();
+        self.snapshot_if_due().await;
+        self.count();
+    }
+
+    fn next_wake(&self) -> Mono {
+        let mut wake = self.shared.mono().after(IDLE_WAIT).min(self.forget_at);
+        let core = self.shared.core.lock();
+        match self.held_until {
+            Some(until) => wake = wake.min(until),
+            None => wake = core.groups.values().map(|group| group.due).fold(wake, Mono::min),
+        }
+        for key in core.state.waiting.keys().filter(|key| !self.in_flight.contains(*key)) {
+            wake = wake.min(self.tries.get(key).map_or(wake, |tries| tries.due));
+        }
+        wake
+    }
+
+    async fn take(&mut self, command: Command, batch: &mut Batch) {
+        let now = self.shared.now();
+        match command {
+            Command::Alerts { alerts, origin, reply } => {
+                let events = self.take_alerts(alerts, origin, now);
+                batch.events.extend(events);
+                batch.replies.push(Reply::Plain(reply));
+            }
+            Command::Silence { silence, reply } => {
+                if batch.has_silence {
+                    self.commit(batch).await;
+                }
+                match self.take_silence(*silence, now.wall) {
+                    Ok((id, events)) => {
+                        batch.has_silence = true;
+                        batch.events.extend(events);
+                        batch.replies.push(Reply::Id(reply, id));
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Command::Expire { id, reply } => {
+                if batch.has_silence {
+                    self.commit(batch).await;
+                }
+                match self.expire(&id, now.wall) {
+                    Ok(event) => {
+                        batch.has_silence = true;
+                        batch.events.push(event);
+                        batch.replies.push(Reply::Plain(reply));
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Command::Reload { config, reply } => {
+                self.commit(batch).await;
+                self.reload(config, now);
+                let _ = reply.send(());
+            }
+            Command::Evaluated { firing, reply } => {
+                batch.events.extend(self.first_word(&firing, now));
+                batch.replies.push(Reply::Done(reply));
+            }
+        }
+    }
+
+    fn take_alerts(&self, alerts: Vec<Alert>, origin: Origin, now: Now) -> Vec<Event> {
+        let core = self.shared.core.lock();
+        let resolve_timeout = core.config.resolve_timeout;
+        let stored: Vec<StoredAlert> = alerts
+            .into_iter()
+            .map(|alert| StoredAlert::take_in(alert, origin, resolve_timeout, now.wall))
+            .collect();
+        for alert in &stored {
+            let resolved = alert.is_resolved(now.wall);
+            metrics::ALERTS_RECEIVED.inc(&[if resolved { "resolved" } else { "firing" }]);
+        }
+        core.take_in(stored, now.wall)
+    }
+
+    fn take_silence(&self, mut silence: Silence, now: Millis) -> Result<(String, Vec<Event>), Error> {
+        silence.updated_at = now;
+        let core = self.shared.core.lock();
+        let mut events = Vec::new();
+        let known = match silence.id.as_str() {
+            "" => None,
+            id => Some(
+                core.state
+                    .silences
+                    .get(id)
+                    .ok_or_else(|| Error::NotFound(id.to_owned()))?,
+            ),
+        };
+        let keeps_id = known.is_some_and(|known| known.can_become(&silence, now));
+        if !keeps_id {
+            silence.starts_at = silence.starts_at.max(now);
+        }
+        silence.check(now).map_err(Error::Invalid)?;
+        if !keeps_id {
+            if core.state.silences.len() >= SILENCES_MAX {
+                return Err(Error::Invalid(format!(
+                    "there are {SILENCES_MAX} silences, which is the limit"
+                )));
+            }
+            if let Some(known) = known.filter(|known| known.state(now) != SilenceState::Expired) {
+                events.push(Event::Silenced {
+                    silence: ended(known, now),
+                });
+            }
+            silence.id = self.shared.new_id();
+        }
+        let id = silence.id.clone();
+        events.push(Event::Silenced { silence });
+        Ok((id, events))
+    }
+
+    fn expire(&self, id: &str, now: Millis) -> Result<Event, Error> {
+        let core = self.shared.core.lock();
+        let known = core
+            .state
+            .silences
+            .get(id)
+            .ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        if known.state(now) == SilenceState::Expired {
+            return Err(Error::Invalid(format!("silence {id} already expired")));
+        }
+        Ok(Event::Silenced {
+            silence: ended(known, now),
+        })
+    }
+
+    /// Groups are derived anew; timers of those that stay are kept, and so is everything that was told.
+    fn reload(&mut self, config: Arc<Config>, now: Now) {
+        let mut core = self.shared.core.lock();
+        let mut state = std::mem::take(&mut core.state);
+        for (id, group) in core.groups.iter().filter(|(_, group)| group.has_flushed) {
+            let left = group.due.0.saturating_sub(now.mono.0) / 1_000_000;
+            let due = now.wall + Interval(i64::try_from(left).unwrap_or(0));
+            state.timers.insert(id.clone(), due);
+        }
+        let waits: HashMap<String, Mono> = core
+            .groups
+            .iter()
+            .filter(|(_, group)| !group.has_flushed)
+            .map(|(id, group)| (id.clone(), group.due))
+            .collect();
+        *core = Core::new(config, state, now);
+        for (id, due) in waits {
+            if let Some(group) = core.groups.get_mut(&id) {
+                group.due = group.due.min(due);
+            }
+        }
+        drop(core);
+        // A new configuration is worth a new try.
+        self.tries.values_mut().for_each(|tries| tries.due = now.mono);
+        metrics::CONFIG_OK.set(1.0);
+        metrics::CONFIG_AT.set(now.wall.as_secs_f64());
+    }
+
+    /// The rules have spoken: alerts that they do not know any more are over, and pages may go out.
+    fn first_word(&mut self, firing: &HashSet<Fingerprint>, now: Now) -> Option<Event> {
+        self.held_until = None;
+        let core = self.shared.core.lock();
+        let orphans: Vec<StoredAlert> = core
+            .state
+            .alerts
+            .iter()
+            .filter(|(fingerprint, alert)| {
+                alert.origin == Origin::Rules
+                    && alert.updated_at < self.shared.opened_at
+                    && !alert.is_resolved(now.wall)
+                    && !firing.contains(fingerprint)
+            })
+            .map(|(_, alert)| StoredAlert {
+                ends_at: Some(now.wall),
+                updated_at: now.wall,
+                ..(**alert).clone()
+            })
+            .collect();
+        (!orphans.is_empty()).then_some(Event::Alerts { alerts: orphans })
+    }
+
+    /// Appends what has gathered, applies it and answers. Alerts and decisions count even when the log does not take them:
+    /// a full disk must not silence a page. A silence does not: whoever asked for it is told that it failed.
+    async fn commit(&mut self, batch: &mut Batch) {
+        let Batch { events, replies, .. } = std::mem::take(batch);
+        let result = self.append(&events).await.map(|_| ());
+        let now = self.shared.now();
+        let mut core = self.shared.core.lock();
+        for event in &events {
+            if result.is_ok() || !matches!(event, Event::Silenced { .. }) {
+                core.apply(event, now);
+            }
+        }
+        drop(core);
+        for reply in replies {
+            reply.send(result.clone());
+        }
+    }
+
+    async fn append(&mut self, events: &[Event]) -> Result<Option<Position>, Error> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let record = encode(events);
+        let bytes = record.len();
+        match self.shared.deps.log.append(record, None).await {
+            Ok(appended) => {
+                self.bytes_since_snapshot += bytes;
+                Ok(Some(appended.at))
+            }
+            Err(error) => {
+                metrics::LOG_FAILED.inc();
+                tracing::error!(%error, "the alert log did not take a record");
+                Err(Error::Log(error))
+            }
+        }
+    }
+
+    /// Lets every group that is due decide, and makes all decisions durable at once.
+    async fn flush_due(&mut self) {
+        let now = self.shared.now();
+        if self.held_until.is_some_and(|until| until > now.mono) {
+            return;
+        }
+        self.held_until = None;
+        let (mut events, mut quiet, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        {
+            let core = self.shared.core.lock();
+            let mut due: Vec<(Mono, &String)> = core
+                .groups
+                .iter()
+                .filter(|(_, group)| group.due <= now.mono)
+                .map(|(id, group)| (group.due, id))
+                .collect();
+            due.sort_unstable();
+            let busy = |key: &NotifyKey| self.in_flight.contains(key);
+            for (_, id) in due {
+                let flush = core.flush(id, now.wall, &busy, &mut || self.shared.new_id());
+                gone.push((id.clone(), flush.gone));
+                let side = if flush.events.iter().any(is_news) {
+                    &mut events
+                } else {
+                    &mut quiet
+                };
+                side.extend(flush.events);
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        // A failure is logged and counted where it happens; the page goes out all the same.
+        let _ = self.append(&events).await;
+        let mut core = self.shared.core.lock();
+        for event in events.iter().chain(&quiet) {
+            core.apply(event, now);
+        }
+        for (id, members) in gone {
+            core.drop_members(&id, &members, now.wall);
+        }
+        // A message that was replaced starts with the patience of the one it replaces; one that is gone needs none.
+        self.tries.retain(|key, _| core.state.waiting.contains_key(key));
+    }
+
+    async fn forget(&mut self) {
+        let now = self.shared.now();
+        if now.mono < self.forget_at {
+            return;
+        }
+        self.forget_at = now.mono.after(FORGET_EVERY);
+        let events = self.shared.core.lock().garbage(FORGET_AFTER, now.wall);
+        if self.append(&events).await.is_ok() {
+            let mut core = self.shared.core.lock();
+            for event in &events {
+                core.apply(event, now);
+            }
+        }
+    }
+
+    /// Starts everything that waits and is due, as far as its integration has room.
+    fn start_deliveries(&mut self) {
+        let now = self.shared.now();
+        let (config, ready) = {
+            let core = self.shared.core.lock();
+            let ready: Vec<Arc<Waiting>> = core
+                .state
+                .waiting
+                .values()
+                .filter(|waiting| {
+                    let due = self.tries.get(&waiting.key).is_none_or(|tries| tries.due <= now.mono);
+                    due && !self.in_flight.contains(&waiting.key)
+                })
+                .cloned()
+                .collect();
+            (Arc::clone(&core.config), ready)
+        };
+        if ready.is_empty() {
+            return;
+        }
+        let mut busy: HashMap<(String, String, usize), usize> = HashMap::new();
+        for key in &self.in_flight {
+            *busy.entry(integration_of(key)).or_insert(0) += 1;
+        }
+        for waiting in ready {
+            let count = busy.entry(integration_of(&waiting.key)).or_insert(0);
+            if *count >= IN_FLIGHT_MAX {
+                continue;
+            }
+            *count += 1;
+            let names = [waiting.key.kind.as_str(), waiting.key.receiver.as_str()];
+            metrics::REQUESTS.inc(&names);
+            if !self.tries.contains_key(&waiting.key) {
+                metrics::NOTIFICATIONS.inc(&names);
+            }
+            self.tries.entry(waiting.key.clone()).or_default();
+            self.in_flight.insert(waiting.key.clone());
+            let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&config));
+            self.deliveries.push(Box::pin(attempt(shared, config, waiting)));
+        }
+    }
+
+    /// Takes the end of a try in: a receipt, a pause, or giving up.
+    fn settle(&mut self, outcome: Outcome, batch: &mut Batch) {
+        let Outcome {
+            waiting,
+            seconds,
+            result,
+        } = outcome;
+        let key = &waiting.key;
+        self.in_flight.remove(key);
+        let now = self.shared.now();
+        let tries = self.tries.entry(key.clone()).or_default();
+        let names = [key.kind.as_str(), key.receiver.as_str()];
+        let receipt = |attempts: u32, answer: String| Receipt {
+            id: waiting.id.clone(),
+            decided_at: waiting.at,
+            at: now.wall,
+            attempts,
+            answer,
+            reason: waiting.reason,
+            firing: waiting.alerts.iter().filter(|item| !item.resolved).count(),
+            resolved: waiting.alerts.iter().filter(|item| item.resolved).count(),
+        };
+        match result {
+            Ok(answer) => {
+                metrics::LATENCY.observe(seconds);
+                observe_page(&waiting, now.wall);
+                tracing::info!(
+                    receiver = key.receiver,
+                    integration = key.kind,
+                    group = key.group_key,
+                    id = waiting.id,
+                    answer,
+                    "notification delivered"
+                );
+                let receipt = receipt(tries.attempts + 1, answer);
+                batch.events.push(Event::Delivered {
+                    key: key.clone(),
+                    receipt,
+                });
+                self.tries.remove(key);
+            }
+            Err(failure) => {
+                if tries.attempts == 0 {
+                    let why = match &failure {
+                        Failure::Transient { .. } => "serverError",
+                        Failure::Permanent(_) => "clientError",
+                    };
+                    metrics::NOTIFICATIONS_FAILED.inc(&[names[0], names[1], why]);
+                }
+                metrics::REQUESTS_FAILED.inc(&names);
+                tries.failed(&failure, now.mono);
+                let attempt = tries.attempts;
+                if now.wall - waiting.since >= GIVE_UP_AFTER {
+                    tracing::error!(
+                        receiver = key.receiver,
+                        integration = key.kind,
+                        group = key.group_key,
+                        id = waiting.id,
+                        attempt,
+                        error = failure.reason(),
+                        "notification given up: nobody was told"
+                    );
+                    metrics::GIVEN_UP.inc(&names);
+                    let receipt = receipt(attempt, failure.reason().to_owned());
+                    batch.events.push(Event::GaveUp {
+                        key: key.clone(),
+                        receipt,
+                    });
+                    self.tries.remove(key);
+                } else {
+                    tracing::warn!(
+                        receiver = key.receiver,
+                        integration = key.kind,
+                        group = key.group_key,
+                        id = waiting.id,
+                        attempt,
+                        error = failure.reason(),
+                        "notification failed"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes the whole state once the log has grown by twice its size, so that what came before can be trimmed.
+    async fn snapshot_if_due(&mut self) {
+        if self.bytes_since_snapshot < SNAPSHOT_BYTES_MIN.max(2 * self.snapshot_bytes) {
+            return;
+        }
+        let records = self.shared.core.lock().state.snapshot();
+        self.bytes_since_snapshot = 0;
+        let mut from = None;
+        for events in records {
+            match self.append(&events).await {
+                Ok(at) => from = from.or(at),
+                // The old records still tell everything; the next snapshot is tried when the log has grown again.
+                Err(_) => return,
+            }
+        }
+        self.snapshot_bytes = std::mem::take(&mut self.bytes_since_snapshot);
+        if let Some(Position(from)) = from {
+            self.shared.needed_from.store(from, Ordering::Release);
+        }
+    }
+
+    fn count(&self) {
+        let core = self.shared.core.lock();
+        metrics::GROUPS.set(usize_f64(core.groups.len()));
+        metrics::WAITING.set(usize_f64(core.state.waiting.len()));
+    }
+
+    /// Lets what is being sent end within the grace, so that its receipt is recorded.
+    async fn wind_down(mut self) {
+        let until = self.shared.mono().after(GRACE);
+        while !self.deliveries.is_empty() {
+            let sleep = self.shared.deps.clock.sleep_until(until);
+            let outcome = tokio::select! {
+                biased;
+                Some(outcome) = self.deliveries.next() => outcome,
+                () = sleep => break,
+            };
+            let mut batch = Batch::default();
+            self.settle(outcome, &mut batch);
+            self.commit(&mut batch).await;
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of things in memory")]
+pub(super) fn usize_f64(count: usize) -> f64 {
+    count as f64
+}
+
+/// Whether an event must survive: a tick that decided nothing need not.
+fn is_news(event: &Event) -> bool {
+    match event {
+        Event::Flushed {
+            sends,
+            noted,
+            cancelled,
+            ..
+        } => !sends.is_empty() || !noted.is_empty() || !cancelled.is_empty(),
+        _ => true,
+    }
+}
+
+fn ended(silence: &Silence, now: Millis) -> Silence {
+    Silence {
+        starts_at: silence.starts_at.min(now),
+        ends_at: now,
+        updated_at: now,
+        ..silence.clone()
+    }
+}
+
+fn integration_of(key: &NotifyKey) -> (String, String, usize) {
+    (key.receiver.clone(), key.kind.clone(), key.index)
+}
+
+/// How long people waited for this page, from the newest alert in it.
+fn observe_page(waiting: &Waiting, now: Millis) {
+    let newest = waiting
+        .alerts
+        .iter()
+        .filter(|item| !item.resolved)
+        .map(|item| item.alert.starts_at)
+        .max();
+    let Some(newest) = newest else { return };
+    metrics::PAGE_GROUP.observe((waiting.since - newest).as_secs_f64().max(0.0));
+    metrics::PAGE_SEND.observe((now - waiting.since).as_secs_f64().max(0.0));
+    metrics::PAGE_TOTAL.observe((now - newest).as_secs_f64().max(0.0));
+}
+
+/// Tries to deliver one message.
+async fn attempt(shared: Arc<Shared>, config: Arc<Config>, waiting: Arc<Waiting>) -> Outcome {
+    let started = shared.mono();
+    let result = deliver(&shared, &config, &waiting).await;
+    Outcome {
+        seconds: shared.mono().seconds_since(started),
+        waiting,
+        result,
+    }
+}
+
+async fn deliver(shared: &Shared, config: &Config, waiting: &Waiting) -> Result<String, Failure> {
+    let key = &waiting.key;
+    let integration = config
+        .receiver(&key.receiver)
+        .and_then(|receiver| {
+            let is_it = |one: &&super::config::Integration| one.kind == key.kind && one.index == key.index;
+            receiver.integrations.iter().find(is_it)
+        })
+        .ok_or_else(|| Failure::Permanent("the configuration has no such receiver any more".to_owned()))?;
+    let now = shared.deps.clock.now();
+    let route = config.routes.routes().iter().find(|route| route.id == waiting.route);
+    let mut data = Data::of(waiting, Default::default(), &shared.deps.external_url, now);
+    if let Some(route) = route.filter(|route| !route.labels.is_empty()) {
+        let rendered = config.templates.route_labels(&route.labels, &data, now);
+        data.route_labels = rendered.map_err(Failure::Permanent)?;
+    }
+    match &integration.channel {
+        Channel::Email(email) => {
+            let mail = {
+                let renderer = config.templates.about(&data);
+                email::mail(email, &data, &renderer, &waiting.id, waiting.thread.as_deref())?
+            };
+            let smarthost = email::smarthost(email, &*shared.deps.disk, integration.timeout)?;
+            let sent = shared.deps.mailer.send(&smarthost, &mail).await;
+            sent.map(|receipt| receipt.response).map_err(|error| match error {
+                crate::io::mailer::MailError::Transient(_) => Failure::transient(error.to_string()),
+                crate::io::mailer::MailError::Permanent(_) => Failure::Permanent(error.to_string()),
+            })
+        }
+        Channel::Webhook(hook) => {
+            let outgoing = {
+                let renderer = config.templates.about(&data);
+                webhook::request(hook, &data, &renderer, &shared.sender, &waiting.id)?
+            };
+            let answer = shared.sender.send(&hook.http, outgoing, integration.timeout).await?;
+            Ok(describe(&answer))
+        }
+        Channel::Preset(preset) => {
+            let requests = {
+                let renderer = config.templates.about(&data);
+                super::notify::presets::requests(preset, &data, &renderer, &shared.sender)?
+            };
+            let mut said = String::new();
+            for request in requests {
+                let request = request.header(webhook::IDEMPOTENCY_KEY, waiting.id.as_str());
+                let answer = shared.sender.send(&preset.http, request, integration.timeout).await?;
+                (preset.preset.accept)(&answer)?;
+                said = describe(&answer);
+            }
+            Ok(said)
+        }
+    }
+}
