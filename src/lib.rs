@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod io;
 pub mod model;
 pub mod query;
+pub mod rules;
 pub mod storage;
 pub mod telemetry;
 pub mod template;

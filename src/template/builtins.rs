@@ -220,8 +220,8 @@ pub(super) fn escape_js(text: &str) -> String {
     out
 }
 
-/// `url.QueryEscape`.
-pub(super) fn escape_query(text: &str) -> String {
+/// Escapes a text for a URL's query, as Go's `url.QueryEscape`.
+pub fn escape_query(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for byte in text.bytes() {
         match byte {

@@ -20,6 +20,7 @@ mod prometheus;
 mod time;
 mod value;
 
+pub use builtins::escape_query as query_escape;
 pub use exec::{Call, ExecError, Host, Limits, Mode, Render};
 pub use fmt::{sprint, sprintf, sprintln};
 pub use functions::{Function, Functions, Kind};

@@ -1,0 +1,451 @@
+//! Rule files: Prometheus's YAML, read into meaning at the door; each extension is one more key on a rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::condition::Condition;
+use super::expand::Text;
+use crate::model::{Interval, METRIC_NAME, yaml};
+use crate::query::{self, Expr, QueryError};
+
+/// A rule file as it was found: its name for messages, and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFileSource {
+    /// The path, as users know the file.
+    pub path: String,
+    /// The YAML.
+    pub text: String,
+}
+
+/// A rule file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawFile")]
+pub struct RuleFile {
+    /// Its groups, in order.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// Rules that are evaluated together, one after the other.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpec {
+    /// The name, unique in its file.
+    pub name: String,
+    /// How often; `None` is the server's `evaluation_interval`.
+    pub interval: Option<Interval>,
+    /// How far behind the evaluation time the queries look; `None` is the server's default.
+    pub query_offset: Option<Interval>,
+    /// The most alerts or series that one rule may yield; 0 is no limit.
+    #[serde(default)]
+    pub limit: usize,
+    /// Labels for all rules; a rule's own win.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The rules, in order.
+    #[serde(default)]
+    pub rules: Vec<RuleSpec>,
+}
+
+/// One rule: it records a series or raises an alert.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "RawRule")]
+pub struct RuleSpec {
+    /// The alert's name, or the recorded metric's.
+    pub name: String,
+    /// What is asked.
+    pub source: Source,
+    /// Labels to add, templates not yet expanded; the group's are in here once the file is read.
+    pub labels: BTreeMap<String, Text>,
+    /// What only alert rules have; `None` for a recording rule.
+    pub alert: Option<AlertSpec>,
+}
+
+/// What a rule asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// One query.
+    Expr(QueryText),
+    /// Several queries, joined, and a condition over their values.
+    Signals(Signals),
+}
+
+/// A query with its text as written.
+#[derive(Clone, Debug)]
+pub struct QueryText {
+    /// As written.
+    pub text: String,
+    /// As parsed.
+    pub expr: Expr,
+}
+
+/// `queries:`, `condition:` and `on:`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signals {
+    /// The queries, in the order of the file; the first one's value is the alert's.
+    pub queries: Vec<Signal>,
+    /// When the alert's condition holds.
+    pub condition: Condition,
+    /// Labels to join on; empty means those that all results share.
+    pub on: Vec<String>,
+}
+
+/// One of several queries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signal {
+    /// The name that conditions and templates use.
+    pub name: String,
+    /// The query.
+    pub query: QueryText,
+    /// What a label set without a sample counts as; `None`: it has no data.
+    pub default: Option<f64>,
+}
+
+/// What an alert rule has besides its query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertSpec {
+    /// `for`: how long the condition must hold.
+    pub hold: Interval,
+    /// `keep_firing_for`: how long an alert fires on after its condition ceased.
+    pub keep_firing: Interval,
+    /// Annotations, not yet expanded.
+    pub annotations: BTreeMap<String, Text>,
+    /// `recover`: once firing, resolve only when this holds.
+    pub recover: Option<Condition>,
+    /// `no_data`
+    pub no_data: NoData,
+    /// `on_error`
+    pub on_error: OnError,
+}
+
+/// What it means when a rule's data is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoData {
+    /// The condition does not hold: what Prometheus does.
+    #[default]
+    Ok,
+    /// The condition holds.
+    Alert,
+    /// Nothing changes.
+    Keep,
+}
+
+/// What it means when a rule's query fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// Nothing changes: what Prometheus does.
+    #[default]
+    Keep,
+    /// The condition holds.
+    Alert,
+}
+
+impl RuleFile {
+    /// Reads a rule file.
+    ///
+    /// # Errors
+    /// [`yaml::YamlError`] with the place of the first mistake.
+    pub fn read(source: &RuleFileSource) -> Result<RuleFile, yaml::YamlError> {
+        let mut file: RuleFile =
+            yaml::read(&source.path, &source.text).map_err(|error| at_query(error, &source.text))?;
+        for group in &mut file.groups {
+            for rule in &mut group.rules {
+                for (name, value) in &group.labels {
+                    let text = Text::plain(value);
+                    rule.labels.entry(name.clone()).or_insert(text);
+                }
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// A mistake inside a query that runs over several lines is shown at its own line.
+fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
+    let Some((before, _)) = error.reason.split_once(": parse error: ") else {
+        return error;
+    };
+    let place = before.rsplit(": ").next().unwrap_or_default();
+    let Some((line, column)) = place
+        .split_once(':')
+        .and_then(|(line, column)| Some((line.parse::<usize>().ok()?, column.parse::<usize>().ok()?)))
+    else {
+        return error;
+    };
+    let shown = text.lines().nth(error.line.wrapping_sub(1)).unwrap_or_default();
+    let is_block = shown.trim_end().ends_with(['|', '>', '-', '+']) && shown.contains(['|', '>']);
+    if is_block {
+        error.line += line;
+        error.snippet = text.lines().nth(error.line - 1).unwrap_or_default().to_owned();
+        let indent = error.snippet.len() - error.snippet.trim_start().len();
+        error.column = indent + column;
+    } else if line == 1 {
+        let quoted = shown[shown.len().min(error.column.saturating_sub(1))..].starts_with(['"', '\'']);
+        error.column += column - 1 + usize::from(quoted);
+    }
+    error
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    groups: Vec<GroupSpec>,
+}
+
+impl TryFrom<RawFile> for RuleFile {
+    type Error = String;
+
+    fn try_from(raw: RawFile) -> Result<RuleFile, String> {
+        let mut names = BTreeSet::new();
+        for (i, group) in raw.groups.iter().enumerate() {
+            let place = format!("groups[{i}]");
+            if group.name.is_empty() {
+                return Err(format!("{place}: Groupname must not be empty"));
+            }
+            if !names.insert(&group.name) {
+                return Err(format!(
+                    "{place}: groupname: {:?} is repeated in the same file",
+                    group.name
+                ));
+            }
+            if group.interval.is_some_and(|interval| interval.0 <= 0) {
+                return Err(format!("{place}: interval must be more than zero"));
+            }
+            for name in group.labels.keys() {
+                check_label_name(name).map_err(|reason| format!("{place}: {reason}"))?;
+            }
+        }
+        Ok(RuleFile { groups: raw.groups })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    record: Option<String>,
+    alert: Option<String>,
+    expr: Option<QueryText>,
+    #[serde(rename = "for")]
+    hold: Option<Interval>,
+    keep_firing_for: Option<Interval>,
+    #[serde(default)]
+    labels: BTreeMap<String, Text>,
+    #[serde(default)]
+    annotations: BTreeMap<String, Text>,
+    queries: Option<serde_yaml::Mapping>,
+    condition: Option<Condition>,
+    recover: Option<Condition>,
+    no_data: Option<NoData>,
+    on_error: Option<OnError>,
+    #[serde(default)]
+    on: Vec<String>,
+    anomaly: Option<serde_yaml::Value>,
+}
+
+impl TryFrom<RawRule> for RuleSpec {
+    type Error = String;
+
+    fn try_from(raw: RawRule) -> Result<RuleSpec, String> {
+        let (name, alerts) = match (&raw.record, &raw.alert) {
+            (Some(_), Some(_)) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
+            (Some(record), None) if !record.is_empty() => (record.clone(), false),
+            (None, Some(alert)) if !alert.is_empty() => (alert.clone(), true),
+            _ => return Err("one of 'record' or 'alert' must be set".to_owned()),
+        };
+        if raw.anomaly.is_some() {
+            return Err(format!(
+                "rule {name:?}: the key \"anomaly\" is not supported yet; remove it, or write the band as a query"
+            ));
+        }
+        for label in raw.labels.keys() {
+            check_label_name(label).map_err(|reason| format!("rule {name:?}: {reason}"))?;
+        }
+        if let Some(annotation) = raw.annotations.keys().find(|annotation| annotation.is_empty()) {
+            return Err(format!("rule {name:?}: invalid annotation name: {annotation:?}"));
+        }
+        let source = source(&raw, &name)?;
+        if !alerts {
+            refuse_alert_keys(&raw, &name)?;
+        }
+        check_recover(&raw, &source).map_err(|reason| format!("rule {name:?}: {reason}"))?;
+        let alert = alerts.then(|| AlertSpec {
+            hold: raw.hold.unwrap_or_default(),
+            keep_firing: raw.keep_firing_for.unwrap_or_default(),
+            annotations: raw.annotations,
+            recover: raw.recover,
+            no_data: raw.no_data.unwrap_or_default(),
+            on_error: raw.on_error.unwrap_or_default(),
+        });
+        Ok(RuleSpec {
+            name,
+            source,
+            labels: raw.labels,
+            alert,
+        })
+    }
+}
+
+fn source(raw: &RawRule, name: &str) -> Result<Source, String> {
+    match (&raw.expr, &raw.queries, &raw.condition) {
+        (Some(expr), None, None) if raw.on.is_empty() => Ok(Source::Expr(expr.clone())),
+        (Some(_), None, None) => Err(format!("rule {name:?}: 'on' needs 'queries'")),
+        (Some(_), ..) => Err(format!(
+            "rule {name:?}: 'expr' and 'queries' with 'condition' exclude each other"
+        )),
+        (None, Some(queries), Some(condition)) => {
+            let signals = Signals {
+                queries: signals(queries)?,
+                condition: condition.clone(),
+                on: raw.on.clone(),
+            };
+            let names: Vec<&str> = signals.queries.iter().map(|signal| signal.name.as_str()).collect();
+            condition.check_names(&names)?;
+            Ok(Source::Signals(signals))
+        }
+        (None, Some(_), None) => Err(format!("rule {name:?}: 'queries' needs a 'condition'")),
+        (None, None, Some(_)) => Err(format!("rule {name:?}: 'condition' needs 'queries'")),
+        (None, None, None) => Err(format!("field 'expr' must be set in rule {name:?}")),
+    }
+}
+
+fn refuse_alert_keys(raw: &RawRule, name: &str) -> Result<(), String> {
+    let keys = [
+        ("for", raw.hold.is_some()),
+        ("keep_firing_for", raw.keep_firing_for.is_some()),
+        ("annotations", !raw.annotations.is_empty()),
+        ("queries", raw.queries.is_some()),
+        ("recover", raw.recover.is_some()),
+        ("no_data", raw.no_data.is_some()),
+        ("on_error", raw.on_error.is_some()),
+    ];
+    match keys.iter().find(|(_, given)| *given) {
+        Some((key, _)) => Err(format!("invalid field '{key}' in recording rule {name:?}")),
+        None => Ok(()),
+    }
+}
+
+/// In a rule with one query, `recover` speaks of `value`; with several, of their names.
+fn check_recover(raw: &RawRule, source: &Source) -> Result<(), String> {
+    let Some(recover) = &raw.recover else {
+        return Ok(());
+    };
+    match source {
+        Source::Expr(_) => recover.check_names(&["value"]),
+        Source::Signals(signals) => {
+            let names: Vec<&str> = signals.queries.iter().map(|signal| signal.name.as_str()).collect();
+            recover.check_names(&names)
+        }
+    }
+    .map_err(|reason| format!("recover: {reason}"))
+}
+
+fn signals(queries: &serde_yaml::Mapping) -> Result<Vec<Signal>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Full {
+        expr: String,
+        default: Option<f64>,
+        anomaly: Option<serde_yaml::Value>,
+    }
+    if queries.is_empty() {
+        return Err("queries: at least one is needed".to_owned());
+    }
+    let mut signals = Vec::new();
+    for (name, query) in queries {
+        let name = name.as_str().unwrap_or_default();
+        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !is_name {
+            return Err(format!(
+                "queries: {name:?} is no name of a query: write [a-z_][a-z0-9_]*"
+            ));
+        }
+        let full = match query {
+            serde_yaml::Value::String(expr) => Full {
+                expr: expr.clone(),
+                default: None,
+                anomaly: None,
+            },
+            other => serde_yaml::from_value(other.clone()).map_err(|error| format!("queries.{name}: {error}"))?,
+        };
+        if full.anomaly.is_some() {
+            return Err(format!("queries.{name}: the key \"anomaly\" is not supported yet"));
+        }
+        let query = full.expr.parse().map_err(|error| format!("queries.{name}: {error}"))?;
+        signals.push(Signal {
+            name: name.to_owned(),
+            query,
+            default: full.default,
+        });
+    }
+    Ok(signals)
+}
+
+fn check_label_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name == METRIC_NAME {
+        return Err(format!("invalid label name: {name:?}"));
+    }
+    Ok(())
+}
+
+impl FromStr for QueryText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<QueryText, String> {
+        if text.trim().is_empty() {
+            return Err("field 'expr' must be set".to_owned());
+        }
+        let expr = query::parse(text).map_err(|error| match error {
+            QueryError::Parse { message, hint } => match hint.lines().find(|line| line.contains("did you mean")) {
+                Some(line) => format!("{message} ({})", line.trim()),
+                None => message,
+            },
+            other => other.to_string(),
+        })?;
+        Ok(QueryText {
+            text: text.to_owned(),
+            expr,
+        })
+    }
+}
+
+impl PartialEq for QueryText {
+    fn eq(&self, other: &QueryText) -> bool {
+        self.text == other.text
+    }
+}
+
+impl<'de> Deserialize<'de> for QueryText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<QueryText, D::Error> {
+        yaml::from_text(deserializer)
+    }
+}
+
+impl RuleSpec {
+    /// Whether it raises alerts.
+    pub fn is_alert(&self) -> bool {
+        self.alert.is_some()
+    }
+
+    /// Returns all queries of the rule.
+    pub fn queries(&self) -> Vec<&QueryText> {
+        match &self.source {
+            Source::Expr(query) => vec![query],
+            Source::Signals(signals) => signals.queries.iter().map(|signal| &signal.query).collect(),
+        }
+    }
+
+    /// Returns the query as the API and links show it: canonical; several queries are joined by their condition.
+    pub fn query_text(&self) -> String {
+        match &self.source {
+            Source::Expr(query) => query.expr.to_string(),
+            Source::Signals(signals) => signals.queries[0].query.expr.to_string(),
+        }
+    }
+}
