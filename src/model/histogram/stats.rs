@@ -1,6 +1,6 @@
 //! What can be estimated from buckets: quantiles, fractions, the spread.
 
-use super::FloatHistogram;
+use super::{Bucket, FloatHistogram};
 use crate::model::FloatSum;
 
 /// An estimate, and whether observations of NaN disturb it.
@@ -61,9 +61,14 @@ impl FloatHistogram {
                 break;
             }
         }
-        let Some(mut bucket) = found else {
-            return plain(f64::NAN);
-        };
+        // Without any bucket all observations were NaN, or the histogram is malformed.
+        let mut bucket = found.unwrap_or(Bucket {
+            lower: 0.0,
+            upper: 0.0,
+            lower_inclusive: true,
+            upper_inclusive: true,
+            count: 0.0,
+        });
         if self.has_custom_buckets() {
             if bucket.lower == f64::NEG_INFINITY {
                 if bucket.upper <= 0.0 {

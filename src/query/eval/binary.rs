@@ -250,14 +250,13 @@ impl<'a, 'e> Join<'a, 'e> {
 
     fn run(&self, lhs: &[Row], rhs: &[Row], notes: &mut Notes) -> Result<Vec<Row>, QueryError> {
         let (many, one) = if self.swapped { (rhs, lhs) } else { (lhs, rhs) };
+        // What stands in for a missing element of either side. With `group_right` the names say the opposite of what they do:
+        // so it is in Prometheus, and its scripts hold it fixed.
         let Matching {
-            fill_left, fill_right, ..
+            fill_left: fill_many,
+            fill_right: fill_one,
+            ..
         } = self.binary.matching;
-        // What stands in for a missing element of either side.
-        let (fill_many, fill_one) = match self.swapped {
-            true => (fill_right, fill_left),
-            false => (fill_left, fill_right),
-        };
         let mut index: HashMap<Labels, usize> = HashMap::new();
         let mut groups: Vec<Group> = Vec::new();
         let mut group_of = |row: &Row, groups: &mut Vec<Group>| {

@@ -113,6 +113,7 @@ impl Evaluator<'_> {
             offset,
             at,
             boundary: None,
+            totals_only: false,
             func: "info",
             grouping: None,
         };

@@ -58,9 +58,9 @@ fn absorb(into: &mut Row, from: Row) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Any non-empty text is a label's name.
+/// Any text is a label's name, unless it is empty or was no UTF-8 (what the parser replaced shows that).
 fn checked_name<'n>(name: &'n str, what: &str) -> Result<&'n str, QueryError> {
-    if name.is_empty() {
+    if name.is_empty() || name.contains(char::REPLACEMENT_CHARACTER) {
         return Err(QueryError::Execution(format!("invalid {what}: {name}")));
     }
     Ok(name)

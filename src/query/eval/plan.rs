@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) span: Span,
     /// The value does not depend on the step.
     pub(super) invariant: bool,
+    /// Of histograms below, only count and sum are looked at.
+    pub(super) totals_only: bool,
     /// Set when an equal node is evaluated elsewhere over the same grid: the key of its value.
     pub(super) shared: Option<usize>,
     /// The expression, for telling where equal nodes differ in place.
@@ -79,6 +81,8 @@ pub(super) struct Selector {
     pub(super) offset: i64,
     pub(super) at: Option<i64>,
     pub(super) boundary: Option<Boundary>,
+    /// Of histograms, only count and sum are looked at.
+    pub(super) totals_only: bool,
     /// The function or aggregation above.
     pub(super) func: &'static str,
     pub(super) grouping: Option<Grouping>,
@@ -141,7 +145,7 @@ pub(super) fn plan(expr: &Expr, times: QueryTimes) -> Result<Node, QueryError> {
     let above = Above {
         func: "",
         grouping: None,
-        level: 0,
+        totals: Totals::default(),
     };
     let mut node = planner.node(expr, &above)?;
     planner.share(&mut node, 0);
@@ -157,16 +161,55 @@ struct Planner {
 
 struct Seen {
     expr: Expr,
+    totals_only: bool,
     key: usize,
     times: u32,
+}
+
+impl Seen {
+    fn is(&self, node: &Node) -> bool {
+        self.totals_only == node.totals_only && self.expr == node.expr
+    }
 }
 
 /// What stands above a node.
 struct Above<'a> {
     func: &'static str,
     grouping: Option<&'a Grouping>,
-    /// Names the subquery that the node is evaluated in: nodes of different ones have different grids.
-    level: usize,
+    totals: Totals,
+}
+
+/// Whether count and sum are all that is asked of histograms.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    /// A function above reads nothing else.
+    asked: bool,
+    /// Something above needs the buckets, if only to find resets.
+    needs_buckets: bool,
+}
+
+impl Totals {
+    fn only(self) -> bool {
+        self.asked && !self.needs_buckets
+    }
+
+    fn below(self, function: &Function) -> Totals {
+        Totals {
+            asked: self.asked || matches!(function.name, "histogram_count" | "histogram_sum" | "histogram_avg"),
+            needs_buckets: self.needs_buckets
+                || matches!(
+                    function.name,
+                    "histogram_quantile" | "histogram_quantiles" | "histogram_fraction"
+                ),
+        }
+    }
+
+    fn with_buckets(self) -> Totals {
+        Totals {
+            needs_buckets: true,
+            ..self
+        }
+    }
 }
 
 impl Above<'_> {
@@ -174,15 +217,22 @@ impl Above<'_> {
         Above {
             func: "",
             grouping: None,
-            level: self.level,
+            totals: self.totals,
         }
     }
 
-    fn func(&self, func: &'static str) -> Above<'static> {
+    fn with_buckets(&self) -> Above<'static> {
         Above {
-            func,
+            totals: self.totals.with_buckets(),
+            ..self.nothing()
+        }
+    }
+
+    fn call(&self, function: &'static Function) -> Above<'static> {
+        Above {
+            func: function.name,
             grouping: None,
-            level: self.level,
+            totals: self.totals.below(function),
         }
     }
 }
@@ -195,6 +245,7 @@ impl Planner {
             ty: expr.ty,
             span: expr.span,
             invariant,
+            totals_only: above.totals.only(),
             shared: None,
             expr: expr.clone(),
         };
@@ -249,8 +300,12 @@ impl Planner {
     }
 
     fn binary(&mut self, binary: &BinaryExpr, above: &Above<'_>) -> Result<(Kind, bool), QueryError> {
-        let lhs = self.node(&binary.lhs, &above.nothing())?;
-        let rhs = self.node(&binary.rhs, &above.nothing())?;
+        let below = match binary.op {
+            BinaryOp::TrimLower | BinaryOp::TrimUpper => above.with_buckets(),
+            _ => above.nothing(),
+        };
+        let lhs = self.node(&binary.lhs, &below)?;
+        let rhs = self.node(&binary.rhs, &below)?;
         if let (Kind::Number(a), Kind::Number(b)) = (&lhs.kind, &rhs.kind) {
             return Ok((Kind::Number(scalar_binary(binary.op, *a, *b)), true));
         }
@@ -276,7 +331,7 @@ impl Planner {
         let below = Above {
             func: aggregate.op.as_str(),
             grouping: Some(&grouping),
-            level: above.level,
+            totals: above.totals,
         };
         let expr = self.node(&aggregate.expr, &below)?;
         let param = match &aggregate.param {
@@ -304,7 +359,7 @@ impl Planner {
         if let Body::Constant(constant) = function.body {
             return Ok((Kind::Number(self.constant(constant)), true));
         }
-        let below = above.func(function.name);
+        let below = above.call(function);
         let args = args
             .iter()
             .map(|arg| self.node(arg, &below))
@@ -340,6 +395,7 @@ impl Planner {
             offset: self.offset(selector.offset.as_ref())?,
             at: self.at(selector.at),
             boundary: selector.boundary,
+            totals_only: above.totals.only(),
             func: above.func,
             grouping: above.grouping.cloned(),
         })
@@ -355,7 +411,7 @@ impl Planner {
             step: step.max(1),
             offset: self.offset(subquery.offset.as_ref())?,
             at: self.at(subquery.at),
-            expr: self.node(&subquery.expr, &above.nothing())?,
+            expr: self.node(&subquery.expr, &above.with_buckets())?,
         })
     }
 
@@ -397,7 +453,7 @@ impl Planner {
                 .seen
                 .entry((hash_of(&node.expr), grid_of(node, level)))
                 .or_default();
-            match seen.iter_mut().find(|seen| seen.expr == node.expr) {
+            match seen.iter_mut().find(|seen| seen.is(node)) {
                 Some(found) => {
                     found.times += 1;
                     // What is below has been counted with the first one.
@@ -407,6 +463,7 @@ impl Planner {
                     self.shared += 1;
                     seen.push(Seen {
                         expr: node.expr.clone(),
+                        totals_only: node.totals_only,
                         key: self.shared,
                         times: 1,
                     });
@@ -422,7 +479,7 @@ impl Planner {
         let mut in_shared = in_shared;
         if !in_shared && is_worth_sharing(node) {
             let seen = self.seen.get(&(hash_of(&node.expr), grid_of(node, level)));
-            let found = seen.and_then(|seen| seen.iter().find(|seen| seen.expr == node.expr));
+            let found = seen.and_then(|seen| seen.iter().find(|seen| seen.is(node)));
             if let Some(found) = found.filter(|found| found.times > 1) {
                 node.shared = Some(found.key);
                 in_shared = true;

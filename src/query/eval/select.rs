@@ -125,7 +125,7 @@ impl Evaluator<'_> {
         let (series, range) = self.select(selector, 0, grid, notes)?;
         let lookback = self.options.lookback.0;
         let smoothed = selector.boundary == Some(Boundary::Smoothed);
-        let newest_only = grid.count == 1 && !smoothed;
+        let newest_only = grid.count == 1 && !smoothed && !selector.totals_only;
         self.stream_series(&series, grid, notes, sink, |series, columns| {
             if newest_only {
                 let Some(point) = series.latest(range)?.filter(|point| !point.is_stale()) else {
@@ -137,6 +137,9 @@ impl Evaluator<'_> {
             }
             series.columns(range, columns)?;
             self.budget.samples(columns.len())?;
+            if selector.totals_only {
+                rollup::totals_only(columns);
+            }
             let mut row = Row::empty(series.labels(), false, grid.count);
             let mut said = Notes::default();
             if smoothed {
@@ -228,6 +231,7 @@ impl Evaluator<'_> {
                     offset: subquery.offset,
                     at: subquery.at,
                     boundary: None,
+                    totals_only: false,
                     func: "",
                     grouping: None,
                 };
@@ -243,6 +247,9 @@ impl Evaluator<'_> {
             series.columns(range, columns)?;
             self.budget.samples(columns.len())?;
             rollup::drop_stale(columns);
+            if job.selector.totals_only {
+                rollup::totals_only(columns);
+            }
             if !job.rollup.reads_start_times() {
                 columns.start_times.clear();
                 columns.histogram_start_times.clear();

@@ -14,12 +14,12 @@ use crate::query::eval::plan::Aggregate;
 fn check_k(param: &Scalars, grid: Grid) -> Result<bool, QueryError> {
     let values = || (0..grid.count).map(|step| param.at(step));
     let fail = |text: String| Err(QueryError::Execution(text));
+    if values().any(f64::is_nan) {
+        return fail("Parameter value is NaN".to_owned());
+    }
     let largest = values().fold(f64::NEG_INFINITY, f64::max);
     if largest < 1.0 {
         return Ok(false);
-    }
-    if values().any(f64::is_nan) {
-        return fail("Parameter value is NaN".to_owned());
     }
     let smallest = values().fold(f64::INFINITY, f64::min);
     let limit = i64::MAX as f64;
@@ -257,11 +257,11 @@ impl Evaluator<'_> {
         let smallest = values().fold(f64::INFINITY, f64::min);
         let mut held = self.budget.hold(0)?;
         let mut kept: Vec<Row> = Vec::new();
+        if values().any(f64::is_nan) {
+            return Err(QueryError::Execution("Ratio value is NaN".to_owned()));
+        }
         let none = largest == 0.0 && smallest == 0.0;
         if !none {
-            if values().any(f64::is_nan) {
-                return Err(QueryError::Execution("Ratio value is NaN".to_owned()));
-            }
             let span = aggregate.param.as_ref().map_or(aggregate.expr.span, |param| param.span);
             if largest > 1.0 {
                 notes.bad_ratio(largest, 1.0, span);

@@ -12,7 +12,9 @@ pub(super) use rate::{interpolate, interpolate_histograms};
 use super::matrix::{Grid, Row, Scalars};
 use super::notes::Notes;
 use super::plan::Selector;
-use crate::model::{HistogramSample, is_stale};
+use std::sync::Arc;
+
+use crate::model::{CounterResetHint, FloatHistogram, HistogramSample, is_stale};
 use crate::query::ast::{Boundary, Span};
 use crate::query::functions::Rollup;
 use crate::storage::Columns;
@@ -101,6 +103,32 @@ pub(super) fn drop_stale(columns: &mut Columns) {
             .collect();
         retain(&mut columns.histograms, &keep);
         retain(&mut columns.histogram_start_times, &keep);
+    }
+}
+
+/// Leaves only count and sum of histograms. What the buckets say about resets is first written into the hints.
+pub(super) fn totals_only(columns: &mut Columns) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for sample in &mut columns.histograms {
+        let whole = Arc::clone(&sample.histogram);
+        let stale = is_stale(whole.sum);
+        let hint = match (whole.counter_reset_hint, &before) {
+            (CounterResetHint::Unknown, Some(before)) if !stale => match whole.is_reset_since(before) {
+                true => CounterResetHint::Reset,
+                false => CounterResetHint::NotReset,
+            },
+            (hint, _) => hint,
+        };
+        sample.histogram = Arc::new(FloatHistogram {
+            counter_reset_hint: hint,
+            schema: whole.schema,
+            count: whole.count,
+            sum: whole.sum,
+            ..FloatHistogram::default()
+        });
+        if !stale {
+            before = Some(whole);
+        }
     }
 }
 
