@@ -166,7 +166,19 @@ impl DurationExpr {
         if seconds.is_nan() || seconds.abs() > SECONDS_MAX {
             return Err(self.error("duration out of range"));
         }
+        // As in Prometheus: what is written is rounded to nanoseconds, what is computed is cut off; both are then cut to milliseconds.
+        if self.is_signed_literal() {
+            return Ok(Interval((seconds * 1e9).round() as i64 / 1_000_000));
+        }
         Ok(Interval((seconds * 1000.0) as i64))
+    }
+
+    fn is_signed_literal(&self) -> bool {
+        match &*self.kind {
+            DurationKind::Literal { .. } => true,
+            DurationKind::Sign { expr, .. } => matches!(*expr.kind, DurationKind::Literal { .. }),
+            _ => false,
+        }
     }
 
     fn error(&self, reason: &str) -> QueryError {

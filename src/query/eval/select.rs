@@ -42,7 +42,8 @@ impl Evaluator<'_> {
         let first = selector.reference(grid.start).saturating_sub(before);
         let last = selector.reference(grid.last()).saturating_add(after);
         let range = TimeRange {
-            min: Millis(first.saturating_add(1)),
+            // The window is left-open. For finding resets, a sample at its very beginning is looked at nevertheless.
+            min: Millis(first.saturating_add(if selector.totals_only { 0 } else { 1 })),
             max: Millis(last),
         };
         let select = Select {
