@@ -30,6 +30,10 @@ const PCO64: u8 = 6;
 const PCO_LEVEL: usize = 8;
 /// Below this many numbers pco's tables cost more than they save.
 const PCO_COUNT_MIN: usize = 24;
+/// How often differences are taken at most.
+const ORDER_MAX: usize = 2;
+/// When two estimates are closer than this, both are tried.
+const DOUBT_BITS: f32 = 0.4;
 /// pco's limit for one chunk; longer columns are split by the writer long before.
 pub(crate) const COUNT_MAX: usize = 1 << 24;
 /// pco decodes in batches of this many.
@@ -61,9 +65,11 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
     keep_smaller(out, start, &candidate);
     // What has become tiny cannot become smaller by pco, whose header alone takes a dozen bytes.
     if values.len() >= PCO_COUNT_MIN && out.len() - start > 16 {
-        candidate.clear();
-        reduced.encode_pco(&mut candidate);
-        keep_smaller(out, start, &candidate);
+        for order in reduced.orders.iter().copied() {
+            candidate.clear();
+            reduced.encode_pco(order, &mut candidate);
+            keep_smaller(out, start, &candidate);
+        }
     }
 }
 
@@ -134,7 +140,8 @@ struct Reduced {
     base: i64,
     gcd: u64,
     values: Vec<u64>,
-    order: usize,
+    /// How often to take differences: the likely best, and a second when the two are close.
+    orders: Vec<usize>,
 }
 
 impl Reduced {
@@ -152,12 +159,12 @@ impl Reduced {
             .iter()
             .map(|value| value.wrapping_sub(base) as u64 / gcd)
             .collect();
-        let order = order(&values);
+        let orders = orders(&values);
         Reduced {
             base,
             gcd,
             values,
-            order,
+            orders,
         }
     }
 
@@ -169,13 +176,14 @@ impl Reduced {
 
     fn encode_packed(&self, out: &mut Vec<u8>) {
         self.header(PACKED, out);
-        out.push(self.order as u8);
+        let order = self.orders[0];
+        out.push(order as u8);
         let mut deltas = self.values.clone();
-        for _ in 0..self.order.min(deltas.len()) {
+        for _ in 0..order.min(deltas.len()) {
             put_varint(out, deltas[0]);
             deltas = deltas.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
         }
-        if self.order > 0 {
+        if order > 0 {
             for delta in &mut deltas {
                 *delta = super::wire::zigzag(*delta as i64);
             }
@@ -183,19 +191,19 @@ impl Reduced {
         bits::pack(&deltas, out);
     }
 
-    fn encode_pco(&self, out: &mut Vec<u8>) {
+    fn encode_pco(&self, order: usize, out: &mut Vec<u8>) {
         let widest = self.values.iter().copied().max().unwrap_or(0);
         if widest <= u64::from(u16::MAX) {
             self.header(PCO16, out);
             let narrow: Vec<u16> = self.values.iter().map(|value| *value as u16).collect();
-            put_pco(&narrow, self.order, out);
+            put_pco(&narrow, order, out);
         } else if widest <= u64::from(u32::MAX) {
             self.header(PCO32, out);
             let narrow: Vec<u32> = self.values.iter().map(|value| *value as u32).collect();
-            put_pco(&narrow, self.order, out);
+            put_pco(&narrow, order, out);
         } else {
             self.header(PCO64, out);
-            put_pco(&self.values, self.order, out);
+            put_pco(&self.values, order, out);
         }
     }
 }
@@ -207,30 +215,38 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// Chooses how often to take differences, by the bits that the results would need one by one.
-fn order(values: &[u64]) -> usize {
-    let mut sorted = values.to_vec();
+/// Chooses how often to take differences: so that the results lie closest around their own middle, which is what an
+/// entropy coder pays for. (Their plain magnitude misleads: the steps of a counter are never near zero.)
+fn orders(values: &[u64]) -> Vec<usize> {
+    let mut costs = Vec::new();
+    let mut deltas: Vec<u64> = values.to_vec();
+    for order in 0..=ORDER_MAX {
+        costs.push((spread(&deltas), order));
+        deltas = deltas.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+        if deltas.len() < 2 {
+            break;
+        }
+    }
+    costs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let best = costs[0].0;
+    costs
+        .into_iter()
+        .filter(|(cost, _)| *cost - best <= DOUBT_BITS)
+        .map(|(_, order)| order)
+        .collect()
+}
+
+/// Returns the mean number of bits that tell how far the numbers are from their median.
+fn spread(values: &[u64]) -> f32 {
+    let mut sorted: Vec<i64> = values.iter().map(|value| *value as i64).collect();
     let (_, &mut middle, _) = sorted.select_nth_unstable(values.len() / 2);
-    let bits = |difference: u64| u64::from(64 - super::wire::zigzag(difference as i64).leading_zeros());
-    let (mut plain, mut once, mut twice) = (0, 0, 0);
-    for window in values.windows(3) {
-        let (last, here) = (window[1].wrapping_sub(window[0]), window[2].wrapping_sub(window[1]));
-        plain += bits(window[2].wrapping_sub(middle));
-        once += bits(here);
-        twice += bits(here.wrapping_sub(last));
-    }
-    if plain <= once && plain <= twice {
-        0
-    } else if once <= twice {
-        1
-    } else {
-        2
-    }
+    let bits = |value: &u64| ((*value as i64).wrapping_sub(middle).unsigned_abs() as f32 + 0.5).log2();
+    values.iter().map(bits).sum::<f32>() / values.len() as f32
 }
 
 fn decode_packed(cursor: &mut Cursor<'_>, n: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
     let (base, gcd, order) = (cursor.signed()?, cursor.varint()?, usize::from(cursor.byte()?));
-    if order > 2 {
+    if order > ORDER_MAX {
         return Err(DecodeError::Malformed("order of differences"));
     }
     let mut firsts = [0u64; 2];

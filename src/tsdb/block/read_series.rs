@@ -48,6 +48,11 @@ impl BlockSeries {
         (inside && untouched && self.entry.histograms.is_none()).then_some((stats, track.count))
     }
 
+    /// Returns how many bytes the series takes in the block's pages, shared times not counted.
+    pub fn encoded_len(&self) -> u32 {
+        self.entry.len
+    }
+
     /// Returns the times of the oldest and the newest sample, tombstones not considered.
     pub fn range(&self) -> TimeRange {
         let tracks = [self.entry.floats, self.entry.histograms];

@@ -28,6 +28,7 @@ pub struct Block {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     meta: BlockMeta,
+    sections: Sections,
     pages: Vec<Page>,
     pub(super) times: Vec<TimeColumn>,
     symbols: Symbols,
@@ -62,6 +63,7 @@ impl Block {
             path: path.to_owned(),
             file,
             meta: parts.meta,
+            sections: parts.sections,
             pages: parts.pages,
             times: parts.times,
             symbols: parts.symbols,
@@ -74,6 +76,17 @@ impl Block {
     /// Returns what the block says about itself.
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Returns the parts of the file with their lengths in bytes.
+    pub fn layout(&self) -> Vec<(&'static str, u64)> {
+        let pages = self.pages.iter().map(|page| u64::from(page.len)).sum::<u64>();
+        let times = self.times.iter().map(|column| u64::from(column.len)).sum::<u64>();
+        let sections = self.sections.all().map(|(name, section)| (name, section.len));
+        [("value columns", pages.saturating_sub(times)), ("time columns", times)]
+            .into_iter()
+            .chain(sections)
+            .collect()
     }
 
     /// Returns the block's file.
@@ -469,6 +482,7 @@ impl LabelIndex for Block {
 /// What opening finds in a file.
 struct Parts {
     meta: BlockMeta,
+    sections: Sections,
     pages: Vec<Page>,
     times: Vec<TimeColumn>,
     symbols: Symbols,
@@ -495,6 +509,7 @@ impl Parts {
             series: SeriesTable::new(series).map_err(at(sections.series))?,
             index: Index::new(index, &symbols).map_err(at(sections.index))?,
             symbols,
+            sections,
             meta,
         };
         parts.check(&sections)?;

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! form u8    bit 7: exceptions stand first
-//!            0 to 18: the numbers times 10^form are the integers that follow (`ints`)
+//!            0 to 18: integers (`ints`) to be divided by 10^form
+//!            19 to 27: integers to be multiplied by 10^(18 − form), 28: to be divided by 1000 twice
 //!            29: there is nothing but exceptions   30: one number, 8 bytes   31: pco over f64
 //! exceptions `presence` of n | ( kind u8 | bits u64 when kind is 4 | run − 1 varint )*
 //!            kind 0 stale marker, 1 +Inf, 2 −Inf, 3 −0, 4 any other bits
 //! ```
-//! Most metrics are integers or short decimals, and then a division brings back the very same double; each number is
-//! tried before that is relied upon. What is no such number (a stale marker, NaN, infinities, −0, a stray full-precision
+//! Most metrics are integers or short decimals, and then a division brings back the very same double; exporters that
+//! scale by another arithmetic (`ticks * 1e-9`, `usecs / 1e3 / 1e3`) leave doubles that only that arithmetic brings back.
+//! Each number is tried before any of it is relied upon. What is no such number (a stale marker, NaN, infinities, −0, a stray full-precision
 //! value) is an exception beside the column, so that one marker does not turn 5,000 integers into floats.
 
 use pco::{ChunkConfig, DeltaSpec};
@@ -24,12 +26,19 @@ const CONST: u8 = 30;
 const PCO: u8 = 31;
 /// The largest decimal exponent tried; with more digits than 2^53 holds nothing would fit.
 const EXPONENT_MAX: u8 = 18;
+/// The first form that multiplies, by 0.1.
+const TIMES_TENTH: u8 = 19;
+/// Microseconds that became seconds in two steps.
+const TWICE_THOUSAND: u8 = 28;
 /// Integers up to here are doubles, one and all.
 const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 /// Powers of ten that are exact doubles, so that one rounding happens and not two.
 const POWERS: [f64; EXPONENT_MAX as usize + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
 ];
+
+/// What the forms that multiply multiply by: not powers of ten, but their nearest doubles.
+const TENTHS: [f64; (TWICE_THOUSAND - TIMES_TENTH) as usize] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
 
 /// Appends the numbers. There is at least one.
 pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
@@ -93,11 +102,11 @@ impl Plain {
         let Some(first) = values.first() else {
             return sure(NOTHING);
         };
-        let exponent = exponent(values);
-        if exponent.is_none() && values.iter().all(|value| value.to_bits() == first.to_bits()) {
+        let form = integer_form(values);
+        if form.is_none() && values.iter().all(|value| value.to_bits() == first.to_bits()) {
             return sure(CONST);
         }
-        match exponent {
+        match form {
             Some((form, misfits)) => Plain {
                 form,
                 misfits: misfits > 0,
@@ -107,9 +116,36 @@ impl Plain {
     }
 }
 
-/// Returns the smallest power of ten that makes (nearly) all numbers integers, and how many it does not.
-fn exponent(values: &[f64]) -> Option<(u8, usize)> {
+/// Returns the form that makes integers of (nearly) all numbers, and how many it does not.
+fn integer_form(values: &[f64]) -> Option<(u8, usize)> {
     let misfits_max = values.len() / 32;
+    let decimal = exponent(values, misfits_max);
+    // Seconds counted in milli-, micro- or nanoseconds are what exporters scale by other arithmetic.
+    let others = [
+        TWICE_THOUSAND,
+        TIMES_TENTH + 8,
+        TIMES_TENTH + 5,
+        TIMES_TENTH + 2,
+        TIMES_TENTH + 1,
+    ];
+    let mut forms = decimal.into_iter().chain(others);
+    forms.find_map(|form| Some((form, misfits(values, form, misfits_max)?)))
+}
+
+/// Returns how many numbers a form does not bring back, unless they are too many.
+fn misfits(values: &[f64], form: u8, max: usize) -> Option<usize> {
+    let mut misfits = 0;
+    for value in values {
+        misfits += usize::from(to_integer(*value, form).is_none());
+        if misfits > max {
+            return None;
+        }
+    }
+    Some(misfits)
+}
+
+/// Returns the smallest power of ten that fits all numbers that any power fits.
+fn exponent(values: &[f64], misfits_max: usize) -> Option<u8> {
     let (mut exponent, mut misfits) = (0, 0);
     for value in values {
         if to_integer(*value, exponent).is_none() {
@@ -122,33 +158,34 @@ fn exponent(values: &[f64]) -> Option<(u8, usize)> {
             }
         }
     }
-    // A number that fitted a smaller power may be too large for the final one.
-    let misfits = values
-        .iter()
-        .filter(|value| to_integer(**value, exponent).is_none())
-        .count();
-    (misfits <= misfits_max).then_some((exponent, misfits))
+    Some(exponent)
 }
 
 /// Returns the integer that [`to_float`] turns back into exactly this number.
-fn to_integer(value: f64, exponent: u8) -> Option<i64> {
-    if exponent == 0 {
+fn to_integer(value: f64, form: u8) -> Option<i64> {
+    if form == 0 {
         let integer = value as i64;
         return (value.abs() < 9.2e18 && (integer as f64).to_bits() == value.to_bits()).then_some(integer);
     }
-    let scaled = (value * POWERS[usize::from(exponent)]).round();
+    let scaled = match form {
+        TWICE_THOUSAND => value * 1e6,
+        exponent if exponent <= EXPONENT_MAX => value * POWERS[usize::from(exponent)],
+        tenths => value / TENTHS[usize::from(tenths - TIMES_TENTH)],
+    };
+    let scaled = scaled.round();
     if scaled.abs() > INTEGER_MAX {
         return None;
     }
     let integer = scaled as i64;
-    (to_float(integer, exponent).to_bits() == value.to_bits()).then_some(integer)
+    (to_float(integer, form).to_bits() == value.to_bits()).then_some(integer)
 }
 
-fn to_float(integer: i64, exponent: u8) -> f64 {
-    if exponent == 0 {
-        integer as f64
-    } else {
-        integer as f64 / POWERS[usize::from(exponent)]
+fn to_float(integer: i64, form: u8) -> f64 {
+    match form {
+        0 => integer as f64,
+        TWICE_THOUSAND => integer as f64 / 1e3 / 1e3,
+        exponent if exponent <= EXPONENT_MAX => integer as f64 / POWERS[usize::from(exponent)],
+        tenths => integer as f64 * TENTHS[usize::from(tenths - TIMES_TENTH)],
     }
 }
 
@@ -170,10 +207,10 @@ fn encode_plain(values: &[f64], form: u8, out: &mut Vec<u8>) {
         NOTHING => {}
         CONST => out.extend(values[0].to_bits().to_le_bytes()),
         PCO => ints::put_pco_with(values, float_config(values), out),
-        exponent => {
+        form => {
             let integers: Vec<i64> = values
                 .iter()
-                .map(|value| to_integer(*value, exponent).expect("numbers that do not fit are exceptions"))
+                .map(|value| to_integer(*value, form).expect("numbers that do not fit are exceptions"))
                 .collect();
             ints::encode(&integers, out);
         }
@@ -195,15 +232,22 @@ fn decode_plain(
         NOTHING if n == 0 => {}
         CONST => out.resize(n, f64::from_bits(cursor.u64()?)),
         PCO if n > 0 => *out = ints::take_pco(cursor, n, want)?,
-        exponent if exponent <= EXPONENT_MAX => {
+        form if form <= TWICE_THOUSAND => {
             let mut integers = Vec::new();
             ints::decode(cursor, n, want, &mut integers)?;
-            // One loop for each kind of division, so that the compiler makes vectors of it.
-            if exponent == 0 {
-                out.extend(integers.into_iter().map(|integer| integer as f64));
-            } else {
-                let power = POWERS[usize::from(exponent)];
-                out.extend(integers.into_iter().map(|integer| integer as f64 / power));
+            // One loop for each arithmetic, so that the compiler makes vectors of it.
+            let integers = integers.into_iter();
+            match form {
+                0 => out.extend(integers.map(|integer| integer as f64)),
+                TWICE_THOUSAND => out.extend(integers.map(|integer| to_float(integer, TWICE_THOUSAND))),
+                form if form <= EXPONENT_MAX => {
+                    let power = POWERS[usize::from(form)];
+                    out.extend(integers.map(|integer| integer as f64 / power));
+                }
+                form => {
+                    let tenth = TENTHS[usize::from(form - TIMES_TENTH)];
+                    out.extend(integers.map(|integer| integer as f64 * tenth));
+                }
             }
         }
         _ => return Err(DecodeError::Malformed("value column")),
@@ -327,6 +371,20 @@ mod tests {
             stale_marker(),
         ]);
         round_trip(&[1e22; 5]);
+    }
+
+    #[test]
+    fn what_exporters_scale_in_their_own_way_stays_an_integer() {
+        for scale in [
+            |us: u32| f64::from(us) / 1e3 / 1e3,
+            |us: u32| f64::from(us) * 1e-6,
+            |us: u32| f64::from(us) * 1e-9,
+        ] {
+            let values: Vec<f64> = (0..480u32)
+                .map(|i| scale(24_000_000 + i * 7_919 + i * i % 23))
+                .collect();
+            assert!(round_trip(&values).len() < 480, "{} bytes", round_trip(&values).len());
+        }
     }
 
     fn number() -> impl Strategy<Value = f64> {
