@@ -5,7 +5,7 @@
 //! be read by itself. Nothing is applied before it is durable, and nothing else applies.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(crate) struct Taken {
 
 enum Job {
     Append(Submission),
-    Forget(Taken, oneshot::Sender<Result<(), LogError>>),
+    Forget(Taken, mpsc::Sender<Result<(), LogError>>),
 }
 
 /// Requests on their way into the log and the head.
@@ -176,11 +176,11 @@ impl Committer {
 
     /// Lets the head forget what a block has now, and the log what is in blocks whole. Blocks.
     pub(crate) fn forget(&self, taken: Taken) -> Result<(), LogError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = mpsc::channel();
         self.shared.queue.lock().jobs.push(Job::Forget(taken, answer));
         self.shared.arrived.notify_one();
         let ended = |_| Err(LogError::Closed("the committer has ended".to_owned()));
-        answered.blocking_recv().unwrap_or_else(ended)
+        answered.recv().unwrap_or_else(ended)
     }
 
     /// The position after the last record that is durable and applied.
@@ -351,7 +351,7 @@ impl Shared {
             }
             return;
         }
-        let rules = self.head.rules();
+        let rules = self.head.rules(&[]);
         for submission in group.drain(..) {
             let mut applied = Applied::default();
             self.head.apply_samples(&submission.samples, &rules, &mut applied);

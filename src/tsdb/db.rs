@@ -1,22 +1,31 @@
 //! The store's façade: open it, append to it, ask it, look after it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
+
+use super::block::BlockCache;
+use super::block_set::{BlockSet, BlockSetConfig};
 use super::commit::Committer;
 use super::config::DbConfig;
-use super::head::Head;
+use super::cut::Cutting;
+use super::head::{BLOCK_MILLIS, Head};
+use super::merge::merge_series;
 use super::metrics;
+use super::postings::Selector;
 use super::recovery::{Covered, Recovery, RecoveryReport};
 use super::status::{self, TsdbStatus};
 use crate::io::disk::{DirLock, Disk};
 use crate::io::log::{LogError, SegmentLog, SegmentOptions};
 use crate::io::{Clock, Random};
-use crate::model::{Interval, Matcher, MetricMetadata, Millis, TimeRange};
+use crate::model::{Interval, Labels, Matcher, MetricMetadata, Millis, TimeRange};
 use crate::storage::{AppendError, ExemplarSeries, Interest, Querier, Select, Selection, StorageError};
 
-/// Where the log is, inside the store's directory.
+/// Where things are, inside the store's directory.
 const LOG_DIR: &str = "wal";
+const BLOCKS_DIR: &str = "blocks";
+const QUARANTINE_DIR: &str = "quarantine";
 
 /// Why a store cannot be opened. Damaged data is no reason: it is reported and left out.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +51,10 @@ pub struct Db {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) head: Arc<Head>,
     pub(super) committer: Committer,
+    pub(super) blocks: BlockSet,
+    pub(super) cutting: Mutex<Cutting>,
+    /// Held by each query for as long as it may look into the head.
+    readers: Mutex<Arc<()>>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -73,7 +86,15 @@ impl Db {
             config.series_max,
             config.out_of_order_window,
         ));
-        let covered: Vec<Covered> = Vec::new();
+        let block_config = BlockSetConfig {
+            dir: config.dir.join(BLOCKS_DIR),
+            quarantine: config.dir.join(QUARANTINE_DIR),
+            seed: random.next_u64(),
+        };
+        let opened = BlockSet::open(&disk, block_config, Arc::new(BlockCache::new()));
+        let (blocks, opened) = opened.map_err(|error| unreadable(error.to_string()))?;
+        let covered = covered(&blocks);
+        let below = covered.iter().map(|covered| covered.range.max.0).max();
         let mut recovery = Recovery::new(&head, covered, &config.progress);
         let options = SegmentOptions {
             segment_bytes: config.segment_bytes,
@@ -97,15 +118,30 @@ impl Db {
             Arc::clone(&clock),
         );
         let committer = committer.map_err(|error| unreadable(error.to_string()))?;
+        report.blocks = blocks.snapshot().blocks.len() as u64;
+        let lost = opened
+            .lost
+            .iter()
+            .map(|lost| format!("block {} is lost: {}", lost.id, lost.reason));
+        report.damage.extend(lost.chain(opened.problems));
         report.took = Interval((clock.mono().seconds_since(started) * 1000.0) as i64);
         for damage in &report.damage {
             tracing::warn!(damage, "corrupt data was found and left out");
         }
+        let cutting = Cutting {
+            below: below.map_or(i64::MIN, |max| {
+                max.saturating_sub(max.rem_euclid(BLOCK_MILLIS)) + BLOCK_MILLIS
+            }),
+            pending: None,
+        };
         let db = Db {
             config,
             clock,
             head,
             committer,
+            blocks,
+            cutting: Mutex::new(cutting),
+            readers: Mutex::default(),
             _lock: lock,
         };
         db.measure();
@@ -134,6 +170,17 @@ impl Db {
         self.committer.stop();
     }
 
+    /// Returns the blocks of the store.
+    pub fn blocks(&self) -> &BlockSet {
+        &self.blocks
+    }
+
+    /// Lets queries that begin from now on be told from those that began before.
+    pub(super) fn renew_readers(&self) -> Weak<()> {
+        let before = std::mem::take(&mut *self.readers.lock());
+        Arc::downgrade(&before)
+    }
+
     /// Sets the gauges.
     pub(super) fn measure(&self) {
         metrics::SERIES.set(self.head.table.read().len() as f64);
@@ -145,25 +192,68 @@ impl Db {
     }
 }
 
+/// Returns what blocks spare the log's reader. Blocks that a manifest no longer vouches for spare nothing.
+fn covered(blocks: &BlockSet) -> Vec<Covered> {
+    let snapshot = blocks.snapshot();
+    let metas = snapshot.metas().into_iter();
+    let covers = metas.filter_map(|meta| Some((meta.covers?.to.min(snapshot.covered), meta.range)));
+    covers.map(|(upto, range)| Covered { upto, range }).collect()
+}
+
+/// Makes matcher sets ready; no set at all stands for all series.
+fn selectors(sets: &[Vec<Matcher>]) -> Vec<Selector> {
+    if sets.is_empty() {
+        return vec![Selector::new(&[])];
+    }
+    sets.iter().map(|set| Selector::new(set)).collect()
+}
+
 impl Querier for Db {
     fn select(&self, select: &Select) -> Result<Selection, StorageError> {
-        let series = self.head.select(&select.matchers, select.range)?;
+        // In this order: what leaves the head meanwhile is in the blocks that are looked at afterwards.
+        let reader = Arc::clone(&self.readers.lock());
+        let selector = Selector::new(&select.matchers);
+        let head = self.head.select(&selector, select.range, &reader)?;
+        let snapshot = self.blocks.snapshot();
+        let mut parts = snapshot.find(&selector, select.range)?;
+        parts.push(head);
         Ok(Selection {
-            series,
-            warnings: Vec::new(),
+            series: merge_series(parts),
+            warnings: snapshot.warnings(select.range),
         })
     }
 
-    fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<crate::model::Labels>, StorageError> {
-        Ok(self.head.series(sets, range)?.into_iter().collect())
+    fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, StorageError> {
+        let selectors = selectors(sets);
+        let mut found = self.head.series(&selectors, range)?;
+        for block in &self.blocks.snapshot().blocks {
+            for selector in selectors.iter().filter(|_| block.meta().range.overlaps(&range)) {
+                found.extend(block.series(selector, range)?);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn label_names(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<String>, StorageError> {
-        Ok(self.head.label_names(sets, range)?.into_iter().collect())
+        let selectors = selectors(sets);
+        let mut found = self.head.label_names(&selectors, sets.is_empty(), range)?;
+        for block in &self.blocks.snapshot().blocks {
+            for selector in selectors.iter().filter(|_| block.meta().range.overlaps(&range)) {
+                found.extend(block.label_names(selector)?);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn label_values(&self, name: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<String>, StorageError> {
-        Ok(self.head.label_values(name, sets, range)?.into_iter().collect())
+        let selectors = selectors(sets);
+        let mut found = self.head.label_values(name, &selectors, sets.is_empty(), range)?;
+        for block in &self.blocks.snapshot().blocks {
+            for selector in selectors.iter().filter(|_| block.meta().range.overlaps(&range)) {
+                found.extend(block.label_values(name, selector)?);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn metadata(&self) -> Vec<MetricMetadata> {
@@ -179,7 +269,9 @@ impl Querier for Db {
     }
 
     fn version(&self, range: TimeRange) -> u64 {
-        self.head.version(range)
+        // Both parts only grow.
+        let head = self.head.version(range).wrapping_mul(1 << 24);
+        head.wrapping_add(self.blocks.snapshot().version)
     }
 }
 
@@ -547,5 +639,140 @@ mod tests {
                 }
             }
         }
+    }
+
+    const MINUTE: i64 = 60_000;
+
+    /// Nine hours of samples every ten minutes, some of them late, with upkeep now and then and a restart in the middle;
+    /// until the disk dies.
+    async fn live_until_crash(disk: &SimDisk, clock: &SimClock) -> (Model, Model) {
+        let (mut acknowledged, mut sent) = (Model::new(), Model::new());
+        let mut opened = try_open(disk, clock).ok();
+        for step in 0..54i64 {
+            let Some((db, _)) = &opened else { break };
+            let late = if step % 5 == 3 { -25 * MINUTE } else { 0 };
+            let at = START - 9 * 60 * MINUTE + step * 10 * MINUTE + late;
+            let samples: Vec<_> = (0..2)
+                .map(|n| (n + step as usize / 30, at, step as f64 + 0.25))
+                .collect();
+            let put = |model: &mut Model| {
+                for (n, at, value) in &samples {
+                    model.entry(labels(*n)).or_default().insert(*at, value.to_bits());
+                }
+            };
+            put(&mut sent);
+            if db.append(batch(samples.iter().copied())).await.is_err() {
+                break;
+            }
+            put(&mut acknowledged);
+            if step % 9 == 8 {
+                let _ = db.maintain(); // Failures are part of the test; nothing may be lost by them.
+            }
+            if step == 40 {
+                drop(opened.take());
+                opened = try_open(disk, clock).ok();
+            }
+        }
+        (acknowledged, sent)
+    }
+
+    fn check_after(disk: &SimDisk, clock: &SimClock, acknowledged: &Model, sent: &Model, context: &str) {
+        let after = disk.after_crash();
+        let (db, report) = try_open(&after, clock).unwrap();
+        let harmless = |text: &String| text.contains("torn") || text.contains("was taken in");
+        assert!(report.damage.iter().all(harmless), "{context}: {:?}", report.damage);
+        assert_between(acknowledged, &read(&*db, vec![]), sent, context);
+        db.maintain().unwrap();
+        db.maintain().unwrap();
+        assert_between(acknowledged, &read(&*db, vec![]), sent, context);
+        drop(db);
+        assert_between(acknowledged, &read(&*open(&after, clock), vec![]), sent, context);
+    }
+
+    #[tokio::test]
+    async fn a_crash_at_every_disk_operation_of_write_cut_compact_and_restart_loses_nothing() {
+        let clock = clock();
+        for seed in 0..2 {
+            for crash_at in 0.. {
+                let disk = SimDisk::seeded(seed).crash_at(crash_at);
+                let (acknowledged, sent) = live_until_crash(&disk, &clock).await;
+                check_after(
+                    &disk,
+                    &clock,
+                    &acknowledged,
+                    &sent,
+                    &format!("seed {seed}, crash at {crash_at}"),
+                );
+                if !disk.crashed() {
+                    assert!(crash_at > 100, "the workload has only {crash_at} disk operations");
+                    break; // The workload ran to its end: every crash point has been tried.
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_every_disk_operation_loses_nothing() {
+        let clock = clock();
+        for kind in [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull] {
+            for fail_at in 0.. {
+                let disk = SimDisk::seeded(5).fail_at(fail_at, kind);
+                let (acknowledged, sent) = live_until_crash(&disk, &clock).await;
+                check_after(&disk, &clock, &acknowledged, &sent, &format!("{kind} at {fail_at}"));
+                if disk.operations() <= fail_at {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_moves_samples_into_blocks_trims_the_log_and_lets_idle_series_go() {
+        let (disk, clock) = (SimDisk::seeded(1), clock());
+        let db = open(&disk, &clock);
+        let mut model = Model::new();
+        for step in 0..300i64 {
+            let at = START - 300 * MINUTE + step * MINUTE;
+            let idle = usize::from(step >= 30);
+            db.append(batch((idle..4).map(|n| (n, at, step as f64)))).await.unwrap();
+            (idle..4).for_each(|n| {
+                model.entry(labels(n)).or_default().insert(at, (step as f64).to_bits());
+            });
+        }
+        let log = || disk.list(std::path::Path::new("/tsdb/wal")).unwrap().len();
+        let before = (db.status(1).head_stats, log());
+        let query = db
+            .select(&Select {
+                matchers: vec![],
+                range: TimeRange::ALL,
+                hints: Default::default(),
+            })
+            .unwrap();
+        assert!(db.maintain().unwrap().cut > 0);
+        assert_eq!(
+            db.status(1).head_stats.min_time,
+            before.0.min_time,
+            "a query still looks into the head"
+        );
+        drop(query);
+        db.maintain().unwrap();
+        let after = (db.status(1).head_stats, log());
+        assert!(
+            after.0.min_time > before.0.min_time && after.1 < before.1,
+            "{before:?} became {after:?}"
+        );
+        assert_eq!((before.0.num_series, after.0.num_series), (4, 3));
+        assert_eq!(read(&*db, vec![]), model);
+        assert_eq!(db.label_values("n", &[], TimeRange::ALL).unwrap(), ["0", "1", "2", "3"]);
+        drop(db);
+        let (db, report) = try_open(&disk, &clock).unwrap();
+        assert_eq!((report.damage.len(), report.series), (0, 3));
+        assert_eq!(read(&*db, vec![]), model);
+        let old = batch([(0, START - 299 * MINUTE + 1, 7.0)]);
+        assert_eq!(
+            db.append(old).await.unwrap().samples,
+            1,
+            "a series that left the head may come back"
+        );
     }
 }

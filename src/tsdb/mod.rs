@@ -10,15 +10,11 @@ mod block_set;
 #[cfg(test)]
 mod block_set_tests;
 mod chunk;
-#[allow(
-    dead_code,
-    reason = "the parts that cut blocks from the head are called once the store keeps blocks"
-)]
 mod commit;
 mod compact;
 mod config;
+mod cut;
 mod db;
-#[allow(dead_code, reason = "as above")]
 mod head;
 mod manifest;
 mod merge;
@@ -35,6 +31,7 @@ mod tombstone;
 pub use block_set::{BlockSet, BlockSetConfig, Change, Opened, Snapshot};
 pub use compact::{Plan, carry_out, plan_compaction};
 pub use config::{ByteSize, DbConfig, Durability};
+pub use cut::Maintained;
 pub use db::{Db, OpenError};
 pub use manifest::{Lost, Manifest};
 pub use merge::{merge_columns, merge_series};

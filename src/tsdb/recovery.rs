@@ -7,7 +7,7 @@ use super::head::{Applied, Head, NONE, Rules};
 use super::metrics;
 use super::record::{Record, SamplesRecord, SeriesRef};
 use crate::io::log::{Position, Replay};
-use crate::model::Interval;
+use crate::model::{Interval, TimeRange};
 
 /// How far opening is: read by `/api/v1/status/walreplay` while the store is not there yet.
 #[derive(Debug, Default)]
@@ -41,13 +41,13 @@ pub struct RecoveryReport {
     pub took: Interval,
 }
 
-/// Samples that blocks have already.
+/// Samples that a block has already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Covered {
     /// Records before this position …
     pub(crate) upto: Position,
-    /// … stand in a block as far as their time is below this.
-    pub(crate) below: i64,
+    /// … stand in the block as far as their time is one of these.
+    pub(crate) range: TimeRange,
 }
 
 /// A replay under way.
@@ -121,9 +121,9 @@ impl<'a> Recovery<'a> {
     }
 
     fn apply(&mut self, at: Position, record: Record) {
-        let mut rules = self.head.rules();
         let covered = self.covered.iter().filter(|covered| at < covered.upto);
-        rules.stored_below = covered.map(|covered| covered.below).max().unwrap_or(i64::MIN);
+        let stored: Vec<TimeRange> = covered.map(|covered| covered.range).collect();
+        let rules = self.head.rules(&stored);
         match record {
             Record::Series(records) => {
                 for record in records {
@@ -163,7 +163,7 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn apply_other(&mut self, record: &Record, rules: &Rules) {
+    fn apply_other(&mut self, record: &Record, rules: &Rules<'_>) {
         self.head.apply(record, rules, &mut self.applied);
     }
 

@@ -74,17 +74,17 @@ impl Head {
         }
     }
 
-    /// The rules for a record that no block covers.
-    pub(crate) fn rules(&self) -> Rules {
+    /// The rules for a record whose samples stand in blocks as far as their time lies in one of these ranges.
+    pub(crate) fn rules<'a>(&self, stored: &'a [TimeRange]) -> Rules<'a> {
         Rules {
             window: self.window,
-            stored_below: i64::MIN,
+            stored,
         }
     }
 
     /// Takes a record whose series are numbers of this head, in the order of the log. Declarations of series and their
     /// departures are the caller's: numbers differ between processes.
-    pub(crate) fn apply(&self, record: &Record, rules: &Rules, applied: &mut Applied) {
+    pub(crate) fn apply(&self, record: &Record, rules: &Rules<'_>, applied: &mut Applied) {
         match record {
             Record::Samples(record) => self.apply_samples(record, rules, applied),
             Record::Histograms(records) => self.apply_histograms(records, rules, applied),
@@ -94,7 +94,7 @@ impl Head {
         }
     }
 
-    pub(crate) fn apply_samples(&self, record: &SamplesRecord, rules: &Rules, applied: &mut Applied) {
+    pub(crate) fn apply_samples(&self, record: &SamplesRecord, rules: &Rules<'_>, applied: &mut Applied) {
         let table = self.table.read();
         let (mut next, mut range) = (0, NO_TIME);
         for (id, count) in &record.series {
@@ -120,7 +120,7 @@ impl Head {
         self.touch(range);
     }
 
-    fn apply_histograms(&self, records: &[HistogramRecord], rules: &Rules, applied: &mut Applied) {
+    fn apply_histograms(&self, records: &[HistogramRecord], rules: &Rules<'_>, applied: &mut Applied) {
         let table = self.table.read();
         let mut range = NO_TIME;
         for record in records {

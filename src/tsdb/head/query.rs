@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use super::Head;
 use super::series::Series;
-use crate::model::{Labels, Matcher, TimeRange};
+use crate::model::{Labels, TimeRange};
 use crate::storage::{self, Columns, Point, StorageError};
 use crate::tsdb::postings::Selector;
 
 /// A series of the head, as the engine sees it.
-struct HeadSeries(Arc<Series>);
+struct HeadSeries {
+    series: Arc<Series>,
+    /// While a query holds this, nothing that it may look for leaves the head.
+    _reader: Arc<()>,
+}
 
 impl storage::Series for HeadSeries {
     fn labels(&self) -> Labels {
-        self.0.labels.clone()
+        self.series.labels.clone()
     }
 
     fn columns(&self, range: TimeRange, columns: &mut Columns) -> Result<(), StorageError> {
@@ -22,11 +26,11 @@ impl storage::Series for HeadSeries {
         if range.min > range.max {
             return Ok(());
         }
-        self.0.columns(range, columns)
+        self.series.columns(range, columns)
     }
 
     fn latest(&self, range: TimeRange) -> Result<Option<Point>, StorageError> {
-        if let Some(point) = self.0.latest(range) {
+        if let Some(point) = self.series.latest(range) {
             return Ok(Some(point));
         }
         let mut columns = Columns::default();
@@ -48,54 +52,54 @@ impl Head {
     /// Returns the matching series with samples in `range`, sorted by labels.
     pub(crate) fn select(
         &self,
-        matchers: &[Matcher],
+        selector: &Selector,
         range: TimeRange,
+        reader: &Arc<()>,
     ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
-        let mut found = self.find(&Selector::new(matchers), range)?;
+        let mut found = self.find(selector, range)?;
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(found
-            .into_iter()
-            .map(|series| Box::new(HeadSeries(series)) as Box<dyn storage::Series>)
-            .collect())
+        let series = found.into_iter().map(|series| {
+            let _reader = Arc::clone(reader);
+            Box::new(HeadSeries { series, _reader }) as Box<dyn storage::Series>
+        });
+        Ok(series.collect())
     }
 
-    fn find_any(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
-        let every = [Vec::new()];
-        let sets = if sets.is_empty() { &every[..] } else { sets };
+    fn find_any(&self, selectors: &[Selector], range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
         let mut all = Vec::new();
-        for set in sets {
-            all.extend(self.find(&Selector::new(set), range)?);
+        for selector in selectors {
+            all.extend(self.find(selector, range)?);
         }
         all.sort_by_key(|series| series.id);
         all.dedup_by_key(|series| series.id);
         Ok(all)
     }
 
-    /// Returns the labels of series that match any of `sets`.
-    pub(crate) fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<BTreeSet<Labels>, StorageError> {
-        let found = self.find_any(sets, range)?;
+    /// Returns the labels of series that match any of these.
+    pub(crate) fn series(&self, selectors: &[Selector], range: TimeRange) -> Result<BTreeSet<Labels>, StorageError> {
+        let found = self.find_any(selectors, range)?;
         Ok(found.into_iter().map(|series| series.labels.clone()).collect())
     }
 
     /// Whether a question about labels concerns all series, so that the index alone answers it.
-    fn concerns_all(&self, sets: &[Vec<Matcher>], range: TimeRange) -> bool {
-        sets.is_empty()
-            && self
-                .range()
-                .is_some_and(|own| range.min <= own.min && own.max <= range.max)
+    fn concerns_all(&self, all: bool, range: TimeRange) -> bool {
+        all && self
+            .range()
+            .is_some_and(|own| range.min <= own.min && own.max <= range.max)
     }
 
-    /// Returns the label names of series that match any of `sets`.
+    /// Returns the label names of series that match any of these; `all` says that every series does.
     pub(crate) fn label_names(
         &self,
-        sets: &[Vec<Matcher>],
+        selectors: &[Selector],
+        all: bool,
         range: TimeRange,
     ) -> Result<BTreeSet<String>, StorageError> {
-        if self.concerns_all(sets, range) {
+        if self.concerns_all(all, range) {
             let table = self.table.read();
             return Ok(table.postings.names().into_iter().map(str::to_owned).collect());
         }
-        let found = self.find_any(sets, range)?;
+        let found = self.find_any(selectors, range)?;
         let mut names = BTreeSet::new();
         for series in &found {
             for (name, _) in series.labels.iter() {
@@ -107,18 +111,19 @@ impl Head {
         Ok(names)
     }
 
-    /// Returns the values of `name` in series that match any of `sets`.
+    /// Returns the values of `name` in series that match any of these; `all` says that every series does.
     pub(crate) fn label_values(
         &self,
         name: &str,
-        sets: &[Vec<Matcher>],
+        selectors: &[Selector],
+        all: bool,
         range: TimeRange,
     ) -> Result<BTreeSet<String>, StorageError> {
-        if self.concerns_all(sets, range) {
+        if self.concerns_all(all, range) {
             let table = self.table.read();
             return Ok(table.postings.values(name).map(|(value, _)| value.to_owned()).collect());
         }
-        let found = self.find_any(sets, range)?;
+        let found = self.find_any(selectors, range)?;
         Ok(found
             .iter()
             .filter_map(|series| series.labels.get(name))

@@ -34,11 +34,17 @@ pub(crate) enum Outcome {
 }
 
 /// What applying a sample needs to know besides the series.
-pub(crate) struct Rules {
+pub(crate) struct Rules<'a> {
     /// How far behind the newest sample of its series a sample may be.
     pub(crate) window: Interval,
-    /// Samples before this time stand in blocks already: replay remembers them and stores nothing.
-    pub(crate) stored_below: i64,
+    /// Samples of these times stand in blocks already: replay remembers them and stores nothing.
+    pub(crate) stored: &'a [TimeRange],
+}
+
+impl Rules<'_> {
+    fn is_stored(&self, at: i64) -> bool {
+        self.stored.iter().any(|range| range.contains(Millis(at)))
+    }
 }
 
 /// A series.
@@ -113,7 +119,7 @@ impl Series {
     }
 
     /// Takes a float, or says why not.
-    pub(crate) fn append(&self, sample: Sample, start: i64, rules: &Rules, pool: &TimesPool) -> Outcome {
+    pub(crate) fn append(&self, sample: Sample, start: i64, rules: &Rules<'_>, pool: &TimesPool) -> Outcome {
         let mut state = self.state.lock();
         let at = sample.at.0;
         let this = Newest {
@@ -125,7 +131,7 @@ impl Series {
             Place::Refused(outcome) => outcome,
             Place::Newest => {
                 let last = state.newest.replace(this).map_or(at, |newest| newest.at);
-                if at < rules.stored_below {
+                if rules.is_stored(at) {
                     return Outcome::Stored;
                 }
                 state.append(self, last, sample, pool);
@@ -133,7 +139,7 @@ impl Series {
                 Outcome::Stored
             }
             Place::Late => {
-                if at < rules.stored_below {
+                if rules.is_stored(at) {
                     return Outcome::StoredLate;
                 }
                 if let Some(stored) = state.find_float(at) {
@@ -159,7 +165,7 @@ impl Series {
     }
 
     /// Takes a histogram, or says why not.
-    pub(crate) fn append_histogram(&self, sample: &HistogramSample, start: i64, rules: &Rules) -> Outcome {
+    pub(crate) fn append_histogram(&self, sample: &HistogramSample, start: i64, rules: &Rules<'_>) -> Outcome {
         let mut state = self.state.lock();
         let at = sample.at.0;
         let this = Newest {
@@ -180,7 +186,7 @@ impl Series {
             }
             Place::Late => Outcome::StoredLate,
         };
-        if at < rules.stored_below {
+        if rules.is_stored(at) {
             return outcome;
         }
         if outcome == Outcome::StoredLate {
@@ -341,7 +347,7 @@ enum Place {
 }
 
 impl State {
-    fn place(&self, this: Newest, rules: &Rules) -> Place {
+    fn place(&self, this: Newest, rules: &Rules<'_>) -> Place {
         let Some(newest) = self.newest else {
             return Place::Newest;
         };
@@ -495,9 +501,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const RULES: Rules = Rules {
+    const RULES: Rules<'_> = Rules {
         window: Interval(1000),
-        stored_below: i64::MIN,
+        stored: &[],
     };
 
     fn series() -> Series {
@@ -578,7 +584,7 @@ mod tests {
         let pool = TimesPool::default();
         let rules = Rules {
             window: Interval(BLOCK_MILLIS),
-            stored_below: i64::MIN,
+            stored: &[],
         };
         let add = |at: i64| {
             series.append(
