@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Status;
 use crate::ingest::Intake;
 use crate::io::Clock;
+use crate::query::QueryOptions;
 use crate::storage::{Appender, Querier};
 
 /// The parts of the server behind the HTTP door.
@@ -16,6 +18,10 @@ pub struct App {
     pub appender: Arc<dyn Appender>,
     /// Where samples come from.
     pub querier: Arc<dyn Querier>,
+    /// How queries are evaluated: lookback, limits, the longest time.
+    pub query_options: QueryOptions,
+    /// What the server says about itself.
+    pub status: Arc<dyn Status>,
     /// The process's secret seed for series keys.
     pub seed: u64,
 }
@@ -32,6 +38,8 @@ impl App {
             intake: Arc::new(Intake::new(Arc::new(store.clone()), clock, 1, limits)),
             appender: Arc::new(store.clone()),
             querier: Arc::new(store),
+            query_options: QueryOptions::default(),
+            status: Arc::new(super::query_api::NoStatus),
             seed: 1,
         }
     }

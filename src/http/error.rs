@@ -14,6 +14,14 @@ pub enum ApiError {
     /// The request is malformed: 400.
     #[error("{0}")]
     BadData(String),
+    /// The request holds a text that is no query: 400, with a snippet and suggestion beside the error.
+    #[error("{message}")]
+    BadQuery {
+        /// Line, column and reason.
+        message: String,
+        /// The place with a caret, and what might have been meant.
+        hint: String,
+    },
     /// The caller did not say who it is, or not truly: 401.
     #[error("{0}")]
     Unauthorized(String),
@@ -67,7 +75,7 @@ impl ApiError {
     /// Returns the status code and Prometheus's error type.
     fn classify(&self) -> (StatusCode, &'static str) {
         match self {
-            ApiError::BadData(_) => (StatusCode::BAD_REQUEST, "bad_data"),
+            ApiError::BadData(_) | ApiError::BadQuery { .. } => (StatusCode::BAD_REQUEST, "bad_data"),
             ApiError::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             ApiError::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "bad_data"),
@@ -108,7 +116,10 @@ impl IntoResponse for ApiError {
         if status.is_server_error() {
             tracing::warn!(error = %self, status = status.as_u16(), "request failed");
         }
-        let body = serde_json::json!({"status": "error", "errorType": kind, "error": self.to_string()});
+        let mut body = serde_json::json!({"status": "error", "errorType": kind, "error": self.to_string()});
+        if let ApiError::BadQuery { hint, .. } = &self {
+            body["hint"] = hint.as_str().into();
+        }
         let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let mut response = (status, json, body.to_string()).into_response();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {

@@ -10,6 +10,7 @@ mod limits;
 mod md5;
 mod metrics;
 pub mod relabel;
+pub mod remote_read;
 pub mod remote_write;
 pub mod text;
 

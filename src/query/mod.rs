@@ -19,5 +19,5 @@ pub use ast::Expr;
 pub use engine::Engine;
 pub use parser::{DEPTH_MAX, QUERY_BYTES_MAX, parse, parse_selector, parse_series, parse_string};
 pub use result::{
-    Interruption, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryStats, QueryValue, VectorSample,
+    Interrupt, Interruption, MatrixSeries, QueryError, QueryOptions, QueryOutput, QueryStats, QueryValue, VectorSample,
 };
