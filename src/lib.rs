@@ -6,12 +6,14 @@
 pub mod agent;
 pub mod alertmanager;
 pub mod cli;
+pub mod config;
 pub mod http;
 pub mod ingest;
 pub mod io;
 pub mod model;
 pub mod query;
 pub mod rules;
+pub mod server;
 pub mod storage;
 pub mod telemetry;
 pub mod template;

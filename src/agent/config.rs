@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -44,6 +44,28 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
+    /// Makes paths that are relative to the configuration file absolute: `folder` is where the file lies.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        for scrape in &mut self.scrape_configs {
+            let files = scrape.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
+            files.for_each(|pattern| *pattern = folder.join(&*pattern).display().to_string());
+            resolve(
+                folder,
+                &mut scrape.basic_auth,
+                &mut scrape.authorization,
+                &mut scrape.tls_config,
+            );
+        }
+        for remote in &mut self.remote_write {
+            resolve(
+                folder,
+                &mut remote.basic_auth,
+                &mut remote.authorization,
+                &mut remote.tls_config,
+            );
+        }
+    }
+
     /// Checks what the single values cannot know.
     ///
     /// # Errors
@@ -94,6 +116,22 @@ impl AgentConfig {
             }
         }
         Ok(())
+    }
+}
+
+fn resolve(
+    folder: &Path,
+    basic_auth: &mut Option<BasicAuth>,
+    authorization: &mut Option<Authorization>,
+    tls: &mut TlsConfig,
+) {
+    let password = basic_auth.iter_mut().flat_map(|auth| &mut auth.password_file);
+    let credentials = authorization.iter_mut().flat_map(|auth| &mut auth.credentials_file);
+    let certificates = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]
+        .into_iter()
+        .flatten();
+    for path in password.chain(credentials).chain(certificates) {
+        *path = folder.join(&*path);
     }
 }
 

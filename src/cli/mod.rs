@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
 mod check;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(Box<serve::ServeArgs>),
     Check(check::CheckArgs),
     /// Print the licence of Campanile.
     Licence,
@@ -24,6 +26,7 @@ enum Command {
 /// Reads the arguments of the process and carries the command out.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args),
         Command::Licence => {
             print!("{}", include_str!("../../LICENSE"));

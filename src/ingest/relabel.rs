@@ -82,6 +82,21 @@ impl PartialEq for RelabelConfig {
     }
 }
 
+impl RelabelConfig {
+    /// Returns the rule that gives a series the label `name`, unless it has one.
+    pub fn add_label(name: &str, value: &str) -> RelabelConfig {
+        RelabelConfig {
+            source_labels: vec![name.to_owned()],
+            separator: semicolon(),
+            regex: Regex::new("^$").expect("a constant pattern"),
+            modulus: 0,
+            target_label: name.to_owned(),
+            replacement: value.replace('$', "$$"),
+            action: Action::Replace,
+        }
+    }
+}
+
 impl TryFrom<Written> for RelabelConfig {
     type Error = String;
 

@@ -41,3 +41,8 @@ pub use recovery::{RecoveryReport, ReplayProgress};
 pub use retention::{RetentionPolicy, plan_retention};
 pub use status::{Count, HeadStats, TsdbStatus};
 pub use tombstone::{Tombstone, Tombstones};
+
+/// Returns how many damaged stretches of the log were found since the start.
+pub fn corruptions() -> u64 {
+    metrics::LOG_CORRUPTIONS.get()
+}
