@@ -1,7 +1,11 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
 mod check;
+mod fmt;
+mod query;
 mod serve;
+mod test;
+mod test_promql;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,9 @@ struct Cli {
 enum Command {
     Serve(Box<serve::ServeArgs>),
     Check(check::CheckArgs),
+    Fmt(fmt::FmtArgs),
+    Query(query::QueryArgs),
+    Test(test::TestArgs),
     /// Print the licence of Campanile.
     Licence,
 }
@@ -28,6 +35,9 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args),
+        Command::Fmt(args) => fmt::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Test(args) => test::run(args),
         Command::Licence => {
             print!("{}", include_str!("../../LICENSE"));
             ExitCode::SUCCESS
