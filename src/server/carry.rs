@@ -32,13 +32,7 @@ impl Evaluate for EngineOver {
 
 /// Takes alerts from the rules: to our own alert manager, durably, and to the Alertmanagers of `alerting:`.
 pub(super) struct Sink {
-    alerts: Arc<AlertManager>,
-}
-
-impl Sink {
-    pub(super) fn new(alerts: Arc<AlertManager>) -> Arc<dyn AlertSink> {
-        Arc::new(Sink { alerts })
-    }
+    pub(super) alerts: Arc<AlertManager>,
 }
 
 impl AlertSink for Sink {

@@ -227,7 +227,9 @@ async fn start_parts(
         engine: evaluate,
         appender: Arc::clone(&appender),
         log: Arc::clone(&alert_log),
-        sink: carry::Sink::new(Arc::clone(&alerts)),
+        sink: Arc::new(carry::Sink {
+            alerts: Arc::clone(&alerts),
+        }),
         settings: settings(config),
         seed: world.seed,
     };

@@ -1,0 +1,9 @@
+//! Whole paths through the real binary: one test binary, real processes, loopback only.
+//!
+//! Each test starts servers of its own on free ports and in a folder of its own, and polls with a deadline.
+
+mod client;
+mod main_job;
+mod process;
+mod smtp;
+mod webhook;
