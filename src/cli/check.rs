@@ -16,6 +16,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Dashboards(super::check_dashboards::DashboardsArgs),
     Ready(ReadyArgs),
 }
 
@@ -30,6 +31,7 @@ struct ReadyArgs {
 /// Runs the check.
 pub(crate) fn run(args: CheckArgs) -> ExitCode {
     match args.what {
+        What::Dashboards(args) => super::check_dashboards::run(&args),
         What::Ready(args) => ready(&args),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
 mod check;
+mod check_dashboards;
 mod fmt;
 mod query;
 mod serve;

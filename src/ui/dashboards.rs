@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::dashboard::{Dashboard, PANELS_MAX};
+use super::dashboard::{Dashboard, PANELS_MAX, Variable};
 use crate::model::yaml::{self, YamlError};
 
 /// The dashboards in the binary: name and text.
@@ -104,7 +104,94 @@ fn parse(file: &str, text: &str) -> Result<Dashboard, YamlError> {
             snippet: String::new(),
         });
     }
+    check_queries(file, text, &dashboard)?;
     Ok(dashboard)
+}
+
+/// Parses each query and selector, with values put in place of the variables as the page will do.
+fn check_queries(file: &str, text: &str, dashboard: &Dashboard) -> Result<(), YamlError> {
+    let panels = dashboard.rows.iter().flat_map(|row| &row.panels);
+    let queries = panels.flat_map(|panel| {
+        panel
+            .queries
+            .iter()
+            .map(move |query| (panel.title.as_str(), &query.query))
+    });
+    let selectors = dashboard
+        .vars
+        .iter()
+        .filter_map(|(name, variable)| Some((name.as_str(), variable.from.as_ref()?)));
+    for (owner, query) in queries.chain(selectors) {
+        let reason = match substitute(query, &dashboard.vars) {
+            Ok(whole) => match crate::query::parse(&whole) {
+                Ok(_) => continue,
+                Err(error) => format!("{owner:?}: {error}\n{whole}"),
+            },
+            Err(unknown) => format!("{owner:?}: the query says ${unknown}, and there is no such variable"),
+        };
+        let (line, column, snippet) = place(text, query);
+        return Err(YamlError {
+            file: file.to_owned(),
+            line,
+            column,
+            reason,
+            suggestion: None,
+            snippet,
+        });
+    }
+    Ok(())
+}
+
+/// Puts an example in place of each `$name` and `${name}`; what is no name (`$1` of a replacement) stays.
+///
+/// # Errors
+/// A name that no variable has.
+fn substitute(query: &str, vars: &[(String, Variable)]) -> Result<String, String> {
+    let mut out = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (body, braced) = after.strip_prefix('{').map_or((after, 0), |body| (body, 2));
+        let length = body
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(body.len());
+        let name = &body[..length];
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !is_name || (braced > 0 && !body[length..].starts_with('}')) {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        out.push_str(example(name, vars).ok_or_else(|| name.to_owned())?);
+        rest = &after[length + braced..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn example<'a>(name: &str, vars: &'a [(String, Variable)]) -> Option<&'a str> {
+    if matches!(name, "__interval" | "__rate_interval" | "__range") {
+        return Some("1m");
+    }
+    let (_, variable) = vars.iter().find(|(known, _)| known == name)?;
+    let chosen = variable
+        .default
+        .as_deref()
+        .or(variable.options.first().map(String::as_str));
+    Some(chosen.unwrap_or("x"))
+}
+
+/// Finds the line of the file in which a query begins; 0 when it is written in a way that hides it.
+fn place(text: &str, query: &str) -> (usize, usize, String) {
+    let begin: String = query.chars().take(24).collect();
+    let found = text
+        .lines()
+        .enumerate()
+        .find_map(|(index, line)| Some((index, line.find(&begin)?, line)));
+    found.map_or((0, 0, String::new()), |(index, at, line)| {
+        (index + 1, at + 1, line.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +264,30 @@ mod tests {
             assert_eq!(error.line, line, "{error}");
             assert!(error.to_string().starts_with("d/t.yaml:"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_read_is_shown_at_its_line() {
+        let text =
+            "title: T\nvars:\n  step: {options: [5m]}\nrows:\n- panels:\n  - title: A\n    query: rate(x[$step]\n";
+        let error = parse("t.yaml", text).unwrap_err();
+        assert_eq!((error.line, error.column), (7, 12), "{error}");
+        assert!(
+            error.reason.contains("rate(x[5m]") && error.reason.contains("parse error"),
+            "{error}"
+        );
+        let error = parse("t.yaml", &text.replace("[$step]", "[$stop])")).unwrap_err();
+        assert!(error.reason.contains("$stop"), "{error}");
+    }
+
+    #[test]
+    fn variables_are_replaced_and_references_are_not() {
+        let vars = parse("t.yaml", "title: T\nvars:\n  job: {label: job, from: up}\nrows: []")
+            .unwrap()
+            .vars;
+        let query = r#"label_replace(up{job=~"$job",x=~"a$"}, "a", "$1", "b", "${job}(.*)")"#;
+        let whole = r#"label_replace(up{job=~"x",x=~"a$"}, "a", "$1", "b", "x(.*)")"#;
+        assert_eq!(substitute(query, &vars).unwrap(), whole);
     }
 
     #[test]
