@@ -10,7 +10,8 @@ import { now } from "./time.js";
 import { Popover } from "./timepicker.js";
 
 const POLL = 10000;
-const LENGTHS = [["30m", 18e5], ["2h", 72e5], ["8h", 288e5], ["1d", 864e5], ["1w", 6048e5]];
+const HOUR = 36e5;
+const LENGTHS = [["30m", HOUR / 2], ["1h", HOUR], ["2h", 2 * HOUR], ["4h", 4 * HOUR], ["8h", 8 * HOUR], ["1d", 24 * HOUR], ["3d", 72 * HOUR], ["1w", 168 * HOUR]];
 const ORDER = { firing: 0, pending: 1 };
 const WORST = ["bad", "warn", "ok"];
 const SEVERITIES = { critical: "bad", page: "bad", error: "bad", warning: "warn", info: "ok", none: "ok" };

@@ -135,6 +135,8 @@ export async function complete(text, cursor) {
     .map((item) => ({ item, score: rank(item.text, where.word) }))
     .filter(({ score }) => score > 0)
     .sort((a, b) => b.score - a.score || a.item.text.length - b.item.text.length || a.item.text.localeCompare(b.item.text));
+  // Scattered letters count only where nothing better is there.
+  if (where.word !== "" && ranked[0]?.score > 1) ranked.splice(ranked.findIndex(({ score }) => score === 1) >>> 0);
   const best = ranked.slice(0, OFFERED_MAX).map(({ item }) => item);
   return { word: where.word, items: best.length === 1 && best[0].text === where.word ? [] : best };
 }
