@@ -135,6 +135,68 @@ fn resolve(
     }
 }
 
+/// A file for the agent alone: its own keys, or those of a Prometheus file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentFile {
+    global: Global,
+    host: bool,
+    host_root: PathBuf,
+    interval: Option<Interval>,
+    external_labels: BTreeMap<String, String>,
+    scrape_configs: Vec<ScrapeConfig>,
+    remote_write: Vec<RemoteWriteConfig>,
+}
+
+impl Default for AgentFile {
+    fn default() -> AgentFile {
+        let AgentConfig { host, host_root, .. } = AgentConfig::default();
+        AgentFile {
+            global: Global::default(),
+            host,
+            host_root,
+            interval: None,
+            external_labels: BTreeMap::new(),
+            scrape_configs: Vec::new(),
+            remote_write: Vec::new(),
+        }
+    }
+}
+
+/// Prometheus's `global`, as far as it concerns an agent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Global {
+    scrape_interval: Option<Interval>,
+    scrape_timeout: Option<Interval>,
+    /// Rules are the server's; Prometheus's agent mode passes over this key too.
+    #[serde(rename = "evaluation_interval")]
+    _evaluation_interval: Option<Interval>,
+    external_labels: BTreeMap<String, String>,
+}
+
+impl From<AgentFile> for AgentConfig {
+    fn from(file: AgentFile) -> AgentConfig {
+        let mut external_labels = file.global.external_labels;
+        external_labels.extend(file.external_labels);
+        let mut scrape_configs = file.scrape_configs;
+        for config in &mut scrape_configs {
+            config.scrape_timeout = config.scrape_timeout.or(file.global.scrape_timeout);
+        }
+        let interval = file.interval.or(file.global.scrape_interval);
+        let default = AgentConfig::default();
+        AgentConfig {
+            enabled: true,
+            host: file.host,
+            host_root: file.host_root,
+            interval: interval.unwrap_or(default.interval),
+            external_labels,
+            scrape_configs,
+            remote_write: file.remote_write,
+        }
+    }
+}
+
 /// The shortest interval, in milliseconds.
 const INTERVAL_MIN: i64 = 100;
 /// Prometheus's default, cut to the interval.
@@ -191,6 +253,17 @@ pub struct Authorization {
     /// A file with the credentials, read at each use.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
+}
+
+impl Authorization {
+    /// Returns a bearer token that stands in a file.
+    pub fn from_file(file: PathBuf) -> Authorization {
+        Authorization {
+            scheme: bearer(),
+            credentials: Secret::default(),
+            credentials_file: Some(file),
+        }
+    }
 }
 
 fn bearer() -> String {

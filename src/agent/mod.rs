@@ -15,8 +15,8 @@ mod target;
 
 pub use collect::{Gathered, Host};
 pub use config::{
-    AgentConfig, Authorization, BasicAuth, FileSdConfig, QueueConfig, RemoteWriteConfig, ScrapeConfig, Secret,
-    StaticConfig, TlsConfig,
+    AgentConfig, AgentFile, Authorization, BasicAuth, FileSdConfig, QueueConfig, RemoteWriteConfig, ScrapeConfig,
+    Secret, StaticConfig, TlsConfig,
 };
 pub use daemon::{Agent, AgentParts, RemoteQueue, open_queues};
 pub use metrics::METRICS;

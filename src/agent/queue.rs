@@ -270,6 +270,7 @@ impl Queue {
     }
 
     /// Whether nothing waits.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.state.lock().waiting.is_empty()
     }

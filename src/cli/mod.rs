@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
+mod agent;
 mod check;
 mod check_dashboards;
 mod fmt;
+mod push;
 mod query;
 mod serve;
 mod test;
@@ -23,7 +25,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArgs>),
+    Agent(agent::AgentArgs),
     Check(check::CheckArgs),
+    Push(push::PushArgs),
     Fmt(fmt::FmtArgs),
     Query(query::QueryArgs),
     Test(test::TestArgs),
@@ -35,7 +39,9 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
+        Command::Agent(args) => agent::run(args),
         Command::Check(args) => check::run(args),
+        Command::Push(args) => push::run(args),
         Command::Fmt(args) => fmt::run(args),
         Command::Query(args) => query::run(args),
         Command::Test(args) => test::run(args),

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod params;
 mod probes;
+mod push_api;
 mod query_api;
 mod registry;
 mod route;

@@ -187,6 +187,7 @@ impl Row {
 /// The tables of what the parts answer: a file of handlers adds a line.
 #[rustfmt::skip]
 static PARTS: &[&[Route]] = &[
+    super::push_api::ROUTES,
     super::query_api::ROUTES,
     super::write_api::ROUTES,
 ];

@@ -17,7 +17,7 @@ use crate::ingest::{DecodeError, Decoded, Encoding, Intake, Protocol, decompress
 use crate::storage::AppendReport;
 
 /// The most bytes of a compressed body.
-const BODY_BYTES_MAX: usize = 16 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
 /// From this size on a body is decoded on a thread that may block.
 const DECODE_INLINE_BYTES_MAX: usize = 64 << 10;
 
@@ -99,7 +99,7 @@ fn remote_write_encoding(headers: &HeaderMap) -> Result<Encoding, DecodeError> {
 }
 
 /// Decodes and stores a body.
-async fn take(
+pub(super) async fn take(
     intake: &Arc<Intake>,
     protocol: Protocol,
     encoding: Encoding,
@@ -149,7 +149,7 @@ fn snappy_claim(body: &[u8]) -> Option<usize> {
 }
 
 /// Answers `fine` when all was taken; 400 with the first refusal and the counts otherwise.
-fn answer(report: &AppendReport, fine: StatusCode) -> Response {
+pub(super) fn answer(report: &AppendReport, fine: StatusCode) -> Response {
     match refusal_text(report) {
         None => fine.into_response(),
         Some(text) => ApiError::BadData(text).into_response(),
@@ -167,7 +167,7 @@ fn refusal_text(report: &AppendReport) -> Option<String> {
 }
 
 /// Counts a request that is refused as a whole, and chooses its answer.
-fn refused(intake: &Intake, protocol: Protocol, error: DecodeError) -> ApiError {
+pub(super) fn refused(intake: &Intake, protocol: Protocol, error: DecodeError) -> ApiError {
     intake.count_refused(protocol, &error);
     let text = error.to_string();
     match error {
@@ -178,7 +178,7 @@ fn refused(intake: &Intake, protocol: Protocol, error: DecodeError) -> ApiError 
     }
 }
 
-fn text_header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(super) fn text_header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok())
 }
 

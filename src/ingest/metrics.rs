@@ -54,6 +54,11 @@ pub(super) static REJECTED: CounterVec = CounterVec::new(
     "Samples refused one by one, and whole requests refused (reasons malformed, too_large, unsupported, busy).",
     &["protocol", "reason"],
 );
+pub(super) static SKIPPED: CounterVec = CounterVec::new(
+    "campanile_ingest_skipped_total",
+    "Parts of requests that are no samples and left out by rule: text fields of the line protocol.",
+    &["protocol", "what"],
+);
 pub(super) static LIMIT_REFUSED: CounterVec = CounterVec::new(
     "campanile_limit_refused_total",
     "Requests, samples or series refused because of a limit.",
@@ -65,4 +70,4 @@ pub(super) static IN_FLIGHT: Gauge = Gauge::new(
 );
 
 /// The intake's metrics.
-pub static METRICS: &[&dyn Metric] = &[&SAMPLES, &REJECTED, &LIMIT_REFUSED, &IN_FLIGHT];
+pub static METRICS: &[&dyn Metric] = &[&SAMPLES, &REJECTED, &SKIPPED, &LIMIT_REFUSED, &IN_FLIGHT];

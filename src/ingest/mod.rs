@@ -3,8 +3,11 @@
 //! Each format is a file of pure functions (body in, [`Decoded`] out); [`Intake`] holds what they share: limits, the budget
 //! of bytes being decoded at once, time bounds, relabelling and the counters of who was refused and why.
 
+mod batch;
 mod compress;
+pub mod influx;
 mod intake;
+pub mod json_lines;
 mod labels;
 mod limits;
 mod md5;

@@ -7,12 +7,9 @@
 //! Prometheus's format (times in milliseconds) with OpenMetrics's additions understood in both: a time with a fraction is
 //! in seconds, exemplars are read, `# EOF` ends the text.
 
-use crate::model::{
-    BatchSeries, Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Millis, OwnedSeries, Sample, WriteBatch,
-};
-use crate::storage::RefusalReason;
-
-use super::{DecodeError, Decoded, IngestLimits, LabelCheck, Rejections, check_labels};
+use super::batch::OwnedBatch;
+use super::{DecodeError, Decoded, IngestLimits};
+use crate::model::{Exemplar, Labels, METRIC_NAME, MetricKind, MetricMetadata, Millis, Sample};
 
 /// Whose rules hold where the two formats differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,115 +388,20 @@ pub fn decode(
                 gathered.add(
                     pairs,
                     extra,
-                    Sample {
+                    &[Sample {
                         at,
                         value: sample.value,
-                    },
+                    }],
                     exemplar,
                 )?;
             }
             Ok(about) => metadata.take(&about),
-            Err(error) => gathered.refuse(String::new(), error.to_string()),
+            Err(error) => gathered.refuse(1, String::new(), error.to_string()),
         }
     }
     let mut decoded = gathered.finish(seed);
     decoded.batch.metadata = metadata.finish();
     Ok(decoded)
-}
-
-/// A batch of series whose labels are owned: what the slower formats build.
-pub(super) struct OwnedBatch<'a> {
-    limits: &'a IngestLimits,
-    check: LabelCheck,
-    series: Vec<OwnedSeries>,
-    exemplars: Vec<(usize, Exemplar)>,
-    rejections: Rejections,
-    samples: usize,
-}
-
-impl<'a> OwnedBatch<'a> {
-    pub(super) fn new(limits: &'a IngestLimits) -> OwnedBatch<'a> {
-        OwnedBatch {
-            limits,
-            check: LabelCheck::from(limits),
-            series: Vec::new(),
-            exemplars: Vec::new(),
-            rejections: Rejections::default(),
-            samples: 0,
-        }
-    }
-
-    /// Adds a sample under its own labels and `extra` (which win over nothing: a label of the sender's own stays).
-    pub(super) fn add<'p>(
-        &mut self,
-        pairs: impl Iterator<Item = (&'p str, &'p str)> + Clone,
-        extra: &Labels,
-        sample: Sample,
-        exemplar: Option<Exemplar>,
-    ) -> Result<(), DecodeError> {
-        let own: Vec<(&[u8], &[u8])> = pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        let missing = extra.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let missing = missing.filter(|(name, _)| !own.iter().any(|(found, _)| found == name));
-        match check_labels(own.iter().copied().chain(missing.clone()), &self.check) {
-            Ok(labels) => self.push(labels, sample, exemplar),
-            Err(error) => {
-                self.refuse(error.series, error.reason);
-                Ok(())
-            }
-        }
-    }
-
-    /// Adds a sample of a checked series; samples of one series that stand together share it.
-    pub(super) fn push(
-        &mut self,
-        labels: Labels,
-        sample: Sample,
-        exemplar: Option<Exemplar>,
-    ) -> Result<(), DecodeError> {
-        self.samples += 1;
-        if self.series.last().is_none_or(|last| last.labels != labels) {
-            let max = self.limits.series_per_request_max;
-            if self.series.len() == max {
-                return Err(DecodeError::over("series_per_request_max", max, "more were sent"));
-            }
-            self.series.push(OwnedSeries {
-                labels,
-                samples: Vec::new(),
-            });
-        }
-        let index = self.series.len() - 1;
-        if let Some(mut exemplar) = exemplar {
-            if exemplar.at == Millis(0) {
-                exemplar.at = sample.at;
-            }
-            self.exemplars.push((index, exemplar));
-        }
-        self.series[index].samples.push(sample);
-        Ok(())
-    }
-
-    /// Notes a sample that is left out.
-    pub(super) fn refuse(&mut self, series: String, reason: String) {
-        self.rejections
-            .add(1, || series, None, RefusalReason::InvalidLabels(reason));
-    }
-
-    pub(super) fn finish(self, seed: u64) -> Decoded {
-        let mut batch = WriteBatch::from_series(self.series, seed);
-        let mut exemplars = self.exemplars.into_iter().peekable();
-        for (index, series) in batch.series.iter_mut().enumerate() {
-            let from = batch.exemplars.len() as u32;
-            while let Some((_, exemplar)) = exemplars.next_if(|(of, _)| *of == index) {
-                batch.exemplars.push(exemplar);
-            }
-            let BatchSeries { exemplars: range, .. } = series;
-            *range = from..batch.exemplars.len() as u32;
-        }
-        Decoded {
-            batch,
-            rejections: self.rejections,
-        }
-    }
 }
 
 #[cfg(test)]
