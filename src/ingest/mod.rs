@@ -5,6 +5,7 @@
 
 mod batch;
 mod compress;
+pub mod fuzz;
 pub mod influx;
 mod intake;
 pub mod json_lines;

@@ -339,3 +339,233 @@ fn read_labels(
     let pairs = pairs(&refs, symbol).map_err(broken)?;
     check_labels(pairs.iter().copied(), check)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::remote_write::histogram::{BucketSpan, Count};
+    use proptest::prelude::*;
+
+    const SEED: u64 = 11;
+
+    /// The oracle: the message as `prost` derives it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Request {
+        #[prost(string, repeated, tag = "4")]
+        symbols: Vec<String>,
+        #[prost(message, repeated, tag = "5")]
+        timeseries: Vec<Series>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Series {
+        #[prost(uint32, repeated, tag = "1")]
+        labels_refs: Vec<u32>,
+        #[prost(message, repeated, tag = "2")]
+        samples: Vec<Sample>,
+        #[prost(message, repeated, tag = "3")]
+        histograms: Vec<Histogram>,
+        #[prost(message, repeated, tag = "4")]
+        exemplars: Vec<WireExemplar>,
+        #[prost(message, optional, tag = "5")]
+        metadata: Option<Metadata>,
+        #[prost(int64, tag = "6")]
+        created: i64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    struct Sample {
+        #[prost(double, optional, tag = "1")]
+        value: Option<f64>,
+        #[prost(int64, tag = "2")]
+        timestamp: i64,
+        #[prost(int64, tag = "3")]
+        start: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct WireExemplar {
+        #[prost(uint32, repeated, tag = "1")]
+        labels_refs: Vec<u32>,
+        #[prost(double, tag = "2")]
+        value: f64,
+        #[prost(int64, tag = "3")]
+        timestamp: i64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    struct Metadata {
+        #[prost(int32, tag = "1")]
+        kind: i32,
+        #[prost(uint32, tag = "3")]
+        help: u32,
+        #[prost(uint32, tag = "4")]
+        unit: u32,
+    }
+
+    fn read(request: &Request) -> Result<Decoded, DecodeError> {
+        decode(Bytes::from(request.encode_to_vec()), SEED, &IngestLimits::default())
+    }
+
+    fn symbols(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    /// Symbols 1 and 2 are the metric name's; the names follow, then the values.
+    fn any_request() -> impl Strategy<Value = Request> {
+        let sample = (any::<Option<f64>>(), any::<i64>(), prop_oneof![Just(0), any::<i64>()]).prop_map(
+            |(value, timestamp, start)| Sample {
+                value,
+                timestamp,
+                start,
+            },
+        );
+        let series = (
+            proptest::collection::btree_map(3..6u32, 6..9u32, 0..3),
+            proptest::collection::vec(sample, 0..4),
+            any::<bool>(),
+            prop_oneof![Just(0), 1..9i64],
+        )
+            .prop_map(|(labels, samples, rich, created)| Series {
+                labels_refs: [1, 2]
+                    .into_iter()
+                    .chain(labels.into_iter().flat_map(|(n, v)| [n, v]))
+                    .collect(),
+                samples,
+                histograms: Vec::from_iter(rich.then(|| Histogram {
+                    count: Some(Count::Float(1.0)),
+                    positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
+                    positive_counts: vec![1.0],
+                    ..Histogram::default()
+                })),
+                exemplars: Vec::from_iter(rich.then(|| WireExemplar {
+                    labels_refs: vec![3, 6],
+                    value: 1.0,
+                    timestamp: 5,
+                })),
+                metadata: rich.then_some(Metadata {
+                    kind: 1,
+                    help: 7,
+                    unit: 0,
+                }),
+                created,
+            });
+        proptest::collection::vec(series, 0..6).prop_map(|timeseries| Request {
+            symbols: symbols(&["", "__name__", "m", "a", "b", "c", "x", "y", "z"]),
+            timeseries,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_hand_decoder_reads_what_prost_reads(request in any_request()) {
+            let batch = read(&request).unwrap().batch;
+            prop_assert_eq!(batch.series.len(), request.timeseries.len());
+            let text = |reference: u32| request.symbols[reference as usize].as_str();
+            for (index, (series, expected)) in batch.series.iter().zip(&request.timeseries).enumerate() {
+                let labels = Labels::from_pairs(expected.labels_refs.chunks(2).map(|pair| (text(pair[0]), text(pair[1]))));
+                prop_assert_eq!(batch.labels.labels(index).unwrap(), labels);
+                prop_assert_eq!(series.samples.len(), expected.samples.len());
+                for (at, sample) in (series.samples.start as usize..).zip(&expected.samples) {
+                    prop_assert_eq!(batch.samples[at].at.0, sample.timestamp);
+                    prop_assert_eq!(batch.samples[at].value.to_bits(), sample.value.unwrap_or(0.0).to_bits());
+                    let start = batch.start_times.get(at).map_or(0, |start| start.0);
+                    prop_assert_eq!(start, if sample.start == 0 { expected.created } else { sample.start });
+                }
+                prop_assert_eq!(series.histograms.len(), expected.histograms.len());
+                prop_assert_eq!(series.exemplars.len(), expected.exemplars.len());
+                let twin = request.timeseries.iter().position(|other| other.labels_refs == expected.labels_refs).unwrap();
+                prop_assert_eq!(batch.series[twin].key, series.key);
+            }
+            let says = request.timeseries.iter().any(|series| series.metadata.is_some());
+            prop_assert_eq!(batch.metadata.len(), usize::from(says), "metadata is told once a request");
+        }
+
+        #[test]
+        fn keys_do_not_depend_on_the_order_of_symbols(value in "[a-z]{1,9}") {
+            let one = |symbols: Vec<String>, labels_refs| Request {
+                symbols,
+                timeseries: vec![Series { labels_refs, ..Series::default() }],
+            };
+            let first = read(&one(symbols(&["", "__name__", &value]), vec![1, 2])).unwrap();
+            let second = read(&one(symbols(&["", "other", &value, "__name__"]), vec![3, 2])).unwrap();
+            prop_assert_eq!(first.batch.series[0].key, second.batch.series[0].key);
+        }
+
+        #[test]
+        fn flipped_bits_and_prefixes_never_panic(
+            request in any_request(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut body = request.encode_to_vec();
+            let index = at.index(body.len());
+            body[index] ^= 1u8 << bit;
+            body.truncate(cut.index(body.len() + 1));
+            if let Ok(decoded) = decode(Bytes::from(body), SEED, &IngestLimits::default()) {
+                for index in 0..decoded.batch.series.len() {
+                    let _ = decoded.batch.labels.labels(index);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said() {
+        let series = |labels_refs: Vec<u32>| Series {
+            labels_refs,
+            ..Series::default()
+        };
+        let request = |texts: &[&str], refs: Vec<u32>| Request {
+            symbols: symbols(texts),
+            timeseries: vec![series(refs)],
+        };
+        let error = |request: &Request| read(request).err().unwrap().to_string();
+        assert!(error(&request(&["x"], vec![])).contains("first symbol is not empty"));
+        assert!(error(&request(&["", "__name__", "m"], vec![1, 3])).contains("label reference 3 of 3 symbols"));
+        let odd = read(&request(&["", "__name__", "m"], vec![1, 2, 1])).unwrap().batch;
+        assert!(odd.labels.labels(0).unwrap_err().reason.contains("a name has no value"));
+        let v1 = crate::ingest::remote_write::encode_v1(
+            &[crate::model::OwnedSeries {
+                labels: Labels::from_pairs([("__name__", "m")]),
+                samples: Vec::new(),
+            }],
+            &[],
+        );
+        let error = decode(Bytes::from(v1), SEED, &IngestLimits::default()).err().unwrap();
+        assert!(matches!(error, DecodeError::Unsupported(_)), "{error}");
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let golden = include_str!("../../../tests/golden/ingest/remote_write_2.hex");
+        let hex: String = golden
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let body: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let batch = decode(Bytes::from(body), SEED, &IngestLimits::default()).unwrap().batch;
+        assert_eq!(
+            batch.labels.labels(0).unwrap().to_string(),
+            r#"http_requests_total{job="api"}"#
+        );
+        let sample = (batch.samples[0].at.0, batch.samples[0].value, batch.start_times[0].0);
+        assert_eq!(sample, (1_700_000_000_000, 3.0, 1_600_000_000_000));
+        let exemplar = &batch.exemplars[0];
+        assert_eq!(
+            (exemplar.labels.to_string().as_str(), exemplar.value),
+            (r#"{job="api"}"#, 0.5)
+        );
+        let metadata = &batch.metadata[0];
+        assert_eq!(
+            (metadata.metric.as_str(), metadata.help.as_str()),
+            ("http_requests_total", "Requests.")
+        );
+        assert_eq!(metadata.kind, crate::model::MetricKind::Counter);
+    }
+}
