@@ -57,7 +57,7 @@ function axis(unit, time) {
     ticks: { show: false },
     gap: time ? 6 : 8,
     ...(time
-      ? { space: 64, size: 28, values: timeLabels }
+      ? { space: 68, size: 28, values: timeLabels }
       : {
           space: 36,
           incrs: unit.startsWith("bytes") ? BINARY_STEPS : undefined,
@@ -142,7 +142,7 @@ function options(panel, names, values, size, tip, hidden) {
   const fill = (i) => (stack ? seriesColor(i, 0.35) : names.length === 1 ? seriesColor(i, 0.1) : undefined);
   return {
     ...size,
-    padding: [10, 8, 0, 0],
+    padding: [10, 18, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: crosshair.key, setSeries: false },

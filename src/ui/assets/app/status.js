@@ -23,7 +23,7 @@ function Facts({ title, path }) {
   const { data, error } = useFetch(path, undefined, POLL);
   return html`<section class="block"><h2>${title}</h2>
     ${error && !data ? html`<p class="faint">${error.status === 404 ? "Not available on this server." : error.message}</p>` : ""}
-    <dl class="facts-list">${Object.entries(data ?? {}).map(([key, value]) => html`<div><dt>${readable(key)}</dt><dd>${shown(key, value)}</dd></div>`)}</dl>
+    <dl class="facts-list">${Object.entries(data ?? {}).filter(([key, value]) => value !== "" && !/^go/i.test(key)).map(([key, value]) => html`<div><dt>${readable(key)}</dt><dd>${shown(key, value)}</dd></div>`)}</dl>
   </section>`;
 }
 
