@@ -93,3 +93,83 @@ pub fn run(text: &str, evaluator: &Evaluator<'_>) -> Result<Report, ScriptError>
     }
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::query::{Engine, QueryOptions, parse};
+
+    fn golden() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/query")
+    }
+
+    #[test]
+    fn all_scripts_pass() {
+        let options = QueryOptions::default();
+        let evaluator: &Evaluator<'_> = &|store, expr, when| match when {
+            When::Instant(at) => Engine.instant(store, expr, at, &options),
+            When::Range { start, end, step } => Engine.range(store, expr, start, end, step, &options),
+        };
+        let mut wrong = String::new();
+        let mut scripts = 0;
+        for entry in std::fs::read_dir(golden()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "test") {
+                continue;
+            }
+            scripts += 1;
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let report = run(&text, evaluator).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for failure in report.failures {
+                wrong += &format!("{name}:{}: {}\n    {}\n", failure.line, failure.query, failure.reason);
+            }
+        }
+        assert!(scripts > 0 && wrong.is_empty(), "{wrong}");
+    }
+
+    #[test]
+    fn a_wrong_expectation_is_reported_with_its_line() {
+        let options = QueryOptions::default();
+        let evaluator: &Evaluator<'_> = &|store, expr, when| match when {
+            When::Instant(at) => Engine.instant(store, expr, at, &options),
+            When::Range { start, end, step } => Engine.range(store, expr, start, end, step, &options),
+        };
+        let report = run(
+            "load 1m\n  up 1\n\neval instant at 0 up\n  up 2\n\neval instant at 0 1\n  1",
+            evaluator,
+        )
+        .unwrap();
+        assert_eq!(
+            (report.evals, report.failures.len(), report.failures[0].line),
+            (2, 1, 4)
+        );
+        assert!(
+            report.failures[0].reason.contains("expected 2, got 1"),
+            "{:?}",
+            report.failures
+        );
+    }
+
+    /// Each line: a query, a tab, and its canonical form; or `!line:column: reason`.
+    #[test]
+    fn queries_parse_and_print_as_written_down() {
+        let path = golden().join("parse.tsv");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut rewritten = String::new();
+        for line in text.lines() {
+            let (query, _) = line.split_once('\t').expect("a tab between query and answer");
+            let answer = match parse(query) {
+                Ok(expr) => expr.to_string(),
+                Err(error) => format!("!{}", error.to_string().replace(" parse error:", "")),
+            };
+            rewritten += &format!("{query}\t{answer}\n");
+        }
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &rewritten).unwrap();
+        }
+        assert_eq!(rewritten, text, "run with UPDATE_GOLDEN=1 and review the difference");
+    }
+}
