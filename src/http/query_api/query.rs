@@ -113,6 +113,7 @@ async fn answer(app: &Arc<App>, params: &Params, question: Question) -> Result<R
         Some("all") => Stats::Steps,
         Some(_) => Stats::Sums,
     };
+    let timeout = options.timeout;
     let queued = app.clock.mono();
     let work = move |app: Arc<App>, interrupt| {
         let begun = app.clock.mono();
@@ -127,7 +128,7 @@ async fn answer(app: &Arc<App>, params: &Params, question: Question) -> Result<R
             .then(|| stats_json(&output, stats, ended.seconds_since(begun), begun.seconds_since(queued)));
         Ok((output, shown))
     };
-    let (output, stats) = blocking(app, app.query_options.timeout, work).await?;
+    let (output, stats) = blocking(app, timeout, work).await?;
     Ok(view::query_output(output, stats.as_ref()))
 }
 
