@@ -53,7 +53,7 @@ impl Appender for Db {
     }
 }
 
-fn append_error(error: LogError) -> AppendError {
+pub(super) fn append_error(error: LogError) -> AppendError {
     match error {
         LogError::DiskFull(text) => AppendError::DiskFull(text),
         LogError::Full(text) => AppendError::Overloaded(text),
@@ -146,7 +146,7 @@ impl Db {
             frames,
             answer,
         };
-        self.committer.submit(submission).map_err(AppendError::Overloaded)?;
+        self.committer.submit(submission).map_err(append_error)?;
         Ok((report, Some(answered)))
     }
 

@@ -99,6 +99,20 @@ struct Queue {
     stop: bool,
 }
 
+impl Queue {
+    fn add(&mut self, job: Job) -> Result<(), LogError> {
+        if self.stop {
+            return Err(ended());
+        }
+        self.jobs.push(job);
+        Ok(())
+    }
+}
+
+fn ended() -> LogError {
+    LogError::Closed("the store is shut down".to_owned())
+}
+
 struct Wal {
     log: SegmentLog,
     /// For each series, the segment in which it was last declared, plus one.
@@ -157,18 +171,19 @@ impl Committer {
     /// Queues a request; its answer comes when it is durable and applied.
     ///
     /// # Errors
-    /// The text to say when too much is waiting.
-    pub(crate) fn submit(&self, submission: Submission) -> Result<(), String> {
+    /// [`LogError::Full`] when too much is waiting, [`LogError::Closed`] after the end.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(), LogError> {
         let bytes = submission.bytes();
         let mut queue = self.shared.queue.lock();
         if queue.bytes + bytes > QUEUE_BYTES_MAX && !queue.jobs.is_empty() {
-            return Err(format!(
+            let text = format!(
                 "{} bytes wait for the disk, the limit is {QUEUE_BYTES_MAX}",
                 queue.bytes
-            ));
+            );
+            return Err(LogError::Full(text));
         }
+        queue.add(Job::Append(submission))?;
         queue.bytes += bytes;
-        queue.jobs.push(Job::Append(submission));
         drop(queue);
         self.shared.arrived.notify_one();
         Ok(())
@@ -177,10 +192,9 @@ impl Committer {
     /// Lets the head forget what a block has now, and the log what is in blocks whole. Blocks.
     pub(crate) fn forget(&self, taken: Taken) -> Result<(), LogError> {
         let (answer, answered) = mpsc::channel();
-        self.shared.queue.lock().jobs.push(Job::Forget(taken, answer));
+        self.shared.queue.lock().add(Job::Forget(taken, answer))?;
         self.shared.arrived.notify_one();
-        let ended = |_| Err(LogError::Closed("the committer has ended".to_owned()));
-        answered.recv().unwrap_or_else(ended)
+        answered.recv().unwrap_or_else(|_| Err(ended()))
     }
 
     /// The position after the last record that is durable and applied.
@@ -214,8 +228,20 @@ impl Drop for Committer {
     }
 }
 
+/// However the committer ends, by a panic too, whoever waits for it is told.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.stop = true;
+        queue.jobs.clear(); // Their senders go with them, which is an answer.
+    }
+}
+
 impl Shared {
     fn run(&self) {
+        let _ending = Ending(self);
         while let Some(jobs) = self.next_jobs() {
             let mut wal = self.wal.lock();
             let mut group = Vec::with_capacity(jobs.len());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::append::append_error;
 use super::block::BlockCache;
 use super::block_set::{BlockSet, BlockSetConfig};
 use super::commit::Committer;
@@ -17,7 +18,7 @@ use super::postings::Selector;
 use super::recovery::{Covered, Recovery, RecoveryReport};
 use super::status::{self, TsdbStatus};
 use crate::io::disk::{DirLock, Disk};
-use crate::io::log::{LogError, SegmentLog, SegmentOptions};
+use crate::io::log::{SegmentLog, SegmentOptions};
 use crate::io::{Clock, Random};
 use crate::model::{Interval, Labels, Matcher, MetricMetadata, Millis, TimeRange};
 use crate::storage::{AppendError, ExemplarSeries, Interest, Querier, Select, Selection, StorageError};
@@ -26,6 +27,9 @@ use crate::storage::{AppendError, ExemplarSeries, Interest, Querier, Select, Sel
 const LOG_DIR: &str = "wal";
 const BLOCKS_DIR: &str = "blocks";
 const QUARANTINE_DIR: &str = "quarantine";
+
+/// A segment of the log in which more numbers of series are used is not continued.
+const NUMBERS_USED_MAX: u64 = 1 << 31;
 
 /// Why a store cannot be opened. Damaged data is no reason: it is reported and left out.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +109,12 @@ impl Db {
         });
         let mut log = log.map_err(|error| unreadable(error.to_string()))?;
         let (mut report, newest, next_ref) = recovery.finish();
-        let base = u32::try_from(next_ref).unwrap_or_else(|_| {
-            log.seal(); // Its numbers are used up; a new segment begins anew.
+        let base = if next_ref > NUMBERS_USED_MAX {
+            log.seal(); // Its numbers are nearly used up; a new segment begins anew.
             0
-        });
+        } else {
+            next_ref as u32
+        };
         let committer = Committer::start(
             Arc::clone(&head),
             log,
@@ -153,11 +159,7 @@ impl Db {
     /// # Errors
     /// What an append would answer.
     pub fn check(&self) -> Result<(), AppendError> {
-        self.committer.check().map_err(|error| match error {
-            LogError::DiskFull(text) => AppendError::DiskFull(text),
-            LogError::Full(text) => AppendError::Overloaded(text),
-            LogError::Closed(text) | LogError::Read(text) => AppendError::Closed(text),
-        })
+        self.committer.check().map_err(append_error)
     }
 
     /// Returns head and cardinality, with at most `limit` entries in each list.

@@ -16,7 +16,7 @@ pub struct ReplayProgress {
     pub records: AtomicU64,
     /// Samples applied so far.
     pub samples: AtomicU64,
-    /// The first segment's number, the present one's and the last one's (segments are numbered from 0).
+    /// The first segment's number, the present one's and the last one's known (segments are numbered from 0).
     pub segment_min: AtomicU64,
     /// See [`ReplayProgress::segment_min`].
     pub segment_current: AtomicU64,
@@ -113,9 +113,9 @@ impl<'a> Recovery<'a> {
             // Numbers mean nothing across segments: one that was lost must not lend its number to another series.
             self.refs.clear();
             self.next_ref = 0;
-            self.progress
-                .segment_current
-                .fetch_add(u64::from(self.segment.is_some()), Relaxed);
+            let next = u64::from(self.segment.is_some());
+            self.progress.segment_current.fetch_add(next, Relaxed);
+            self.progress.segment_max.fetch_add(next, Relaxed);
             self.segment = Some(segment);
         }
     }

@@ -153,8 +153,8 @@ impl Disk for OsDisk {
             }
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // Who has it is a courtesy: a full disk must not keep the owner out.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Box::new(OsLock { _file: file }))
     }
 }

@@ -348,6 +348,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_without_a_readable_record_is_kept_when_its_name_is_needed_again() {
+        let disk = SimDisk::seeded(1);
+        let (log, _) = open(&disk);
+        log.append(payload(0), None).await.unwrap();
+        drop(log);
+        let name = disk.list(Path::new(DIR)).unwrap().remove(0).name;
+        disk.flip_bit(&Path::new(DIR).join(&name), 3, 1).unwrap();
+        disk.flip_bit(&Path::new(DIR).join(&name), 70, 1).unwrap();
+        let (log, damage) = open(&disk);
+        assert_eq!(damage.len(), 2, "{damage:?}");
+        log.append(payload(1), None).await.unwrap();
+        assert_eq!(records(&log, 0), [(0, payload(1))]);
+        let kept = disk.list(&Path::new(DIR).join("quarantine")).unwrap();
+        assert_eq!(kept.len(), 2, "the bad bytes, and the file: {kept:?}");
+    }
+
+    #[tokio::test]
     async fn a_full_disk_is_a_state_and_ends_by_itself() {
         let disk = SimDisk::seeded(1);
         let options = SegmentOptions {

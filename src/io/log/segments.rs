@@ -29,6 +29,9 @@ const HEADER_BYTES: u64 = 64;
 const PREPARE_BYTES: u64 = 1 << 20;
 /// The smallest segment made when the disk is nearly full.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// The size of a log's first segment; each further one is twice as large, up to the configured size, so that a quiet log
+/// stays small and a busy one rotates rarely.
+const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
 const SPARE: &str = "spare.new";
 /// Where bytes go that nobody can read.
 const QUARANTINE: &str = "quarantine";
@@ -490,6 +493,7 @@ impl SegmentLog {
         }
         let spare = self.spare.take().expect("the loop above made one");
         let path = self.dir.join(file_name(self.next));
+        self.make_way(&path)?;
         spare.file.write_all_at(&header(self.next, spare.bytes), 0)?;
         spare.file.sync()?;
         self.disk.rename(&self.dir.join(SPARE), &path)?;
@@ -504,6 +508,21 @@ impl SegmentLog {
             segment,
             bytes: spare.bytes,
         })
+    }
+
+    /// Moves a segment away whose name is needed again: one without a single record that can be read.
+    fn make_way(&mut self, path: &Path) -> io::Result<()> {
+        if self.disk.open_read(path).is_err() {
+            return Ok(());
+        }
+        let dir = self.dir.join(QUARANTINE);
+        self.disk.create_dir_all(&dir)?;
+        let name = format!("{}.{}", file_name(self.next), self.disk.list(&dir)?.len());
+        self.disk.rename(path, &dir.join(name))?;
+        self.disk.sync_dir(&dir)?;
+        self.older.retain(|segment| segment.path != path);
+        self.current.take_if(|current| current.segment.path == path);
+        Ok(())
     }
 
     /// Brings the next segment one step closer, durably, so that rotating does not wait for it.
@@ -533,17 +552,22 @@ impl SegmentLog {
         Ok(())
     }
 
-    /// The size of the next segment: a sixteenth of what is free above the reserve, when that is less than configured.
+    /// The size of the next segment: twice the present one, at most as configured, and at most a sixteenth of what is free
+    /// above the reserve.
     fn segment_bytes(&self) -> u64 {
+        let twice = self
+            .current
+            .as_ref()
+            .map_or(SEGMENT_BYTES_FIRST, |current| current.bytes * 2);
+        let wanted = self.options.segment_bytes.min(twice.max(SEGMENT_BYTES_FIRST));
         let Ok(space) = self.disk.space(&self.dir) else {
-            return self.options.segment_bytes;
+            return wanted;
         };
         let reserve = self
             .options
             .reserve_bytes
             .unwrap_or_else(|| (space.total / 100).max(64 << 20));
-        let share = (space.free.saturating_sub(reserve) / 16).max(SEGMENT_BYTES_MIN);
-        self.options.segment_bytes.min(share)
+        wanted.min((space.free.saturating_sub(reserve) / 16).max(SEGMENT_BYTES_MIN))
     }
 
     /// Does a little of the work that the next rotation needs, once the present segment is a quarter full.

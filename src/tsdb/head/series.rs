@@ -132,6 +132,7 @@ impl Series {
             Place::Newest => {
                 let last = state.newest.replace(this).map_or(at, |newest| newest.at);
                 if rules.is_stored(at) {
+                    state.seal(pool); // A chunk's fence counts on having seen every newest sample.
                     return Outcome::Stored;
                 }
                 state.append(self, last, sample, pool);
