@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rayon::slice::ParallelSliceMut as _;
+
 use super::Head;
 use super::series::Series;
 use crate::model::{Labels, TimeRange};
@@ -57,7 +59,7 @@ impl Head {
         reader: &Arc<()>,
     ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
         let mut found = self.find(selector, range)?;
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found.par_sort_unstable_by(|a, b| a.labels.cmp(&b.labels)); // No two are equal; a million take seconds.
         let series = found.into_iter().map(|series| {
             let _reader = Arc::clone(reader);
             Box::new(HeadSeries { series, _reader }) as Box<dyn storage::Series>
