@@ -316,18 +316,25 @@ async fn open_store(world: &World, config: &Config, door: &Arc<Door>) -> Result<
     Ok(db)
 }
 
+/// Looks after the store from the start: what fell due while the server was down is done first.
 async fn maintain_store(db: Arc<Db>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
     loop {
+        let step = Arc::clone(&db);
+        let more = match tokio::task::spawn_blocking(move || step.maintain()).await {
+            Ok(Ok(done)) => done.more,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "looking after the store failed; it is tried again");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "looking after the store ended badly");
+                false
+            }
+        };
         tokio::select! {
             biased;
             () = shutdown.requested() => return,
-            () = clock.sleep(MAINTENANCE) => {}
-        }
-        let db = Arc::clone(&db);
-        match tokio::task::spawn_blocking(move || db.maintain()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "looking after the store failed; it is tried again"),
-            Err(error) => tracing::error!(%error, "looking after the store ended badly"),
+            () = clock.sleep(if more { Interval::ZERO } else { MAINTENANCE }) => {}
         }
     }
 }
