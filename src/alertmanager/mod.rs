@@ -21,11 +21,13 @@ mod runner;
 mod service;
 mod silence;
 mod state;
+#[cfg(test)]
+mod tests;
 mod time_interval;
 mod view;
 
 pub use alert::{Origin, StoredAlert};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Summary};
 pub use core::Muted;
 pub use matchers::{parse_matcher, parse_matchers};
 pub use metrics::METRICS;

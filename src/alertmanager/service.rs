@@ -207,6 +207,11 @@ impl AlertManager {
         Position(self.shared.needed_from.load(Ordering::Acquire))
     }
 
+    /// Counts alerts that a sender got wrong.
+    pub fn count_invalid(&self, count: usize) {
+        metrics::ALERTS_INVALID.add(count as u64);
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(command(reply)).await.map_err(|_| Error::Stopped)?;
@@ -215,6 +220,23 @@ impl AlertManager {
 
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         self.shared.core.lock()
+    }
+}
+
+#[cfg(test)]
+impl AlertManager {
+    /// A manager in memory that pages nobody.
+    pub(crate) fn test(clock: Arc<dyn Clock>) -> AlertManager {
+        let deps = Deps {
+            log: Arc::new(crate::io::log::MemLog::new()),
+            disk: Arc::new(crate::io::disk::SimDisk::seeded(1)),
+            http: crate::io::http_client::HttpOutbox::new(Arc::clone(&clock)),
+            mailer: crate::io::mailer::MailOutbox::new(Arc::clone(&clock)),
+            random: Arc::new(crate::io::SeededRandom::new(1)),
+            external_url: "http://localhost:9490".to_owned(),
+            clock,
+        };
+        AlertManager::open(Config::pages_nobody(), deps).expect("an empty log can be read")
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::check_alertmanager::{self, CheckAlertmanagerArgs};
 use crate::io::http_client::{HttpClient, HttpOptions, HttpRequest, ReqwestClient};
 use crate::model::Interval;
 
@@ -16,6 +17,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Alertmanager(CheckAlertmanagerArgs),
     Dashboards(super::check_dashboards::DashboardsArgs),
     Ready(ReadyArgs),
 }
@@ -32,6 +34,7 @@ struct ReadyArgs {
 pub(crate) fn run(args: CheckArgs) -> ExitCode {
     match args.what {
         What::Dashboards(args) => super::check_dashboards::run(&args),
+        What::Alertmanager(args) => check_alertmanager::run(&args),
         What::Ready(args) => ready(&args),
     }
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod check_alertmanager;
 mod check_dashboards;
 mod fmt;
 mod push;

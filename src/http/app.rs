@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Status;
+use crate::alertmanager::AlertManager;
 use crate::ingest::Intake;
 use crate::io::Clock;
 use crate::query::QueryOptions;
@@ -22,6 +23,8 @@ pub struct App {
     pub query_options: QueryOptions,
     /// What the server says about itself.
     pub status: Arc<dyn Status>,
+    /// Alerts, silences, and who is told.
+    pub alertmanager: Arc<AlertManager>,
     /// The process's secret seed for series keys.
     pub seed: u64,
 }
@@ -34,6 +37,7 @@ impl App {
         let clock = Arc::new(crate::io::SimClock::default());
         let limits = crate::ingest::IngestLimits::default();
         App {
+            alertmanager: Arc::new(AlertManager::test(clock.clone())),
             clock: clock.clone(),
             intake: Arc::new(Intake::new(Arc::new(store.clone()), clock, 1, limits)),
             appender: Arc::new(store.clone()),

@@ -4,6 +4,7 @@
 //! table read nothing else. Handlers reach the rest of the server through [`App`], which `server` hands to the
 //! [`Door`] once the log is replayed; until then the door alone answers: health, readiness, metrics, the UI's files.
 
+mod alertmanager_api;
 mod app;
 mod body;
 mod connection;

@@ -189,6 +189,7 @@ impl Row {
 static PARTS: &[&[Route]] = &[
     super::push_api::ROUTES,
     super::query_api::ROUTES,
+    super::alertmanager_api::ROUTES,
     super::write_api::ROUTES,
 ];
 

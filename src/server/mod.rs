@@ -253,6 +253,7 @@ async fn start_parts(
             world.clock.now(),
             Arc::clone(reloader),
         )),
+        alertmanager: Arc::clone(&alerts),
         seed: world.seed,
     };
     let mut parts = Parts { db, tasks: Vec::new() };

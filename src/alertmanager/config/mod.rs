@@ -79,6 +79,19 @@ pub struct Config {
     pub(crate) original: String,
 }
 
+/// What a configuration holds, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Routes, the root included.
+    pub routes: usize,
+    /// Receivers.
+    pub receivers: usize,
+    /// Inhibition rules.
+    pub inhibit_rules: usize,
+    /// Named time intervals.
+    pub time_intervals: usize,
+}
+
 /// One inhibition rule: while a source fires, targets with the same `equal` labels are hushed.
 #[derive(Clone, Debug)]
 pub(crate) struct InhibitRule {
@@ -271,6 +284,16 @@ impl Config {
         config.templates = Arc::new(templates);
         config.original = mask::mask(text);
         Ok(config)
+    }
+
+    /// Counts what the file holds.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            routes: self.routes.routes().len(),
+            receivers: self.receivers.len(),
+            inhibit_rules: self.inhibit_rules.len(),
+            time_intervals: self.time_intervals.len(),
+        }
     }
 
     /// Returns the receiver of this name.

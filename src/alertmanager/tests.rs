@@ -1,0 +1,593 @@
+//! Whole paths through the alert manager on a simulated clock, log and outbox: what people are told, and when.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::*;
+use crate::io::disk::{Disk, SimDisk};
+use crate::io::http_client::HttpOutbox;
+use crate::io::log::{Appended, Bounds, Log, LogError, LogItem, MemLog, Position, RecordId};
+use crate::io::mailer::{MailError, MailOutbox};
+use crate::io::{BoxFuture, Clock, SeededRandom, ShutdownHandle, SimClock};
+use crate::model::{Alert, Interval, Labels, Millis};
+
+const START: Millis = Millis(1_700_000_000_000);
+
+/// A world to run a manager in; the log outlives the manager.
+struct World {
+    clock: SimClock,
+    log: Arc<dyn Log>,
+    http: Arc<HttpOutbox>,
+    mailer: Arc<MailOutbox>,
+    disk: Arc<SimDisk>,
+    seed: u64,
+}
+
+impl World {
+    fn new() -> World {
+        World::with_log(Arc::new(MemLog::new()))
+    }
+
+    fn with_log(log: Arc<dyn Log>) -> World {
+        let clock = SimClock::at(START);
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        World {
+            log,
+            http: HttpOutbox::new(Arc::clone(&shared)),
+            mailer: MailOutbox::new(shared),
+            disk: Arc::new(SimDisk::seeded(1)),
+            clock,
+            seed: 1,
+        }
+    }
+
+    fn open(&mut self, yaml: &str) -> AlertManager {
+        self.seed += 1;
+        let config = Config::parse(&*self.disk, "alertmanager.yml", yaml, "/conf".as_ref());
+        let deps = Deps {
+            clock: Arc::new(self.clock.clone()),
+            log: Arc::clone(&self.log),
+            disk: Arc::clone(&self.disk) as Arc<dyn Disk>,
+            http: self.http.clone(),
+            mailer: self.mailer.clone(),
+            random: Arc::new(SeededRandom::new(self.seed)),
+            external_url: "http://localhost:9490".to_owned(),
+        };
+        AlertManager::open(config.unwrap_or_else(|error| panic!("{error}")), deps).unwrap()
+    }
+
+    /// Runs `script` beside the manager's task, and stops the task when the script ends.
+    async fn run(&mut self, yaml: &str, script: impl AsyncFnOnce(&World, &AlertManager)) {
+        let manager = self.open(yaml);
+        let (stop, shutdown) = ShutdownHandle::new();
+        let clock = self.clock.clone();
+        tokio::join!(manager.run(shutdown), async {
+            script(self, &manager).await;
+            stop.request();
+            // What is being sent is given its grace, and the clock moves only when told to.
+            for _ in 0..8 {
+                settle().await;
+                clock.advance(Interval::secs(1));
+            }
+        });
+    }
+
+    /// Lets time pass in small steps, so that every timer gets its turn.
+    async fn pass(&self, time: Interval) {
+        let step = Interval(100);
+        for _ in 0..time.0 / step.0 {
+            self.clock.advance(step);
+            settle().await;
+        }
+    }
+
+    /// Returns the bodies that arrived at the URL, in order.
+    fn told(&self, url: &str) -> Vec<Value> {
+        self.http
+            .sent()
+            .iter()
+            .filter(|sent| sent.answered && sent.request.url.contains(url))
+            .map(|sent| serde_json::from_slice(&sent.request.body).unwrap())
+            .collect()
+    }
+
+    fn seconds_of(&self, url: &str) -> Vec<i64> {
+        let sent = self.http.sent();
+        sent.iter()
+            .filter(|sent| sent.request.url.contains(url))
+            .map(|sent| (sent.at - START).0 / 1000)
+            .collect()
+    }
+}
+
+/// Gives the manager's task enough turns to do all it can do now.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn alert(name: &str, labels: &[(&str, &str)], at: Millis) -> Alert {
+    let pairs = labels.iter().copied().chain([("alertname", name)]);
+    Alert {
+        labels: Labels::from_pairs(pairs),
+        annotations: Labels::from_pairs([("summary", format!("{name} happened"))]),
+        starts_at: at,
+        ends_at: None,
+        generator_url: "http://localhost/graph".to_owned(),
+    }
+}
+
+fn resolved(alert: &Alert, at: Millis) -> Alert {
+    Alert {
+        ends_at: Some(at),
+        ..alert.clone()
+    }
+}
+
+fn states(message: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let alerts = message["alerts"].as_array().unwrap();
+    alerts
+        .iter()
+        .map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["status"])))
+        .collect()
+}
+
+const ONE: &str = "route: {receiver: page, group_by: [alertname], group_wait: 1s, group_interval: 5s, repeat_interval: 1m}\n\
+    receivers: [{name: page, webhook_configs: [{url: 'http://hook/page'}]}]\n";
+
+#[tokio::test]
+async fn a_page_goes_out_after_the_wait_and_the_end_is_told_at_the_next_tick() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            let fire = alert("A", &[("x", "1")], START);
+            manager.receive(vec![fire.clone()], Origin::Rules).await.unwrap();
+            world.pass(Interval(900)).await;
+            assert!(world.told("page").is_empty());
+            world.pass(Interval(200)).await;
+            let told = world.told("page");
+            assert_eq!(told.len(), 1);
+            let keys: Vec<&String> = told[0].as_object().unwrap().keys().collect();
+            assert_eq!(
+                keys,
+                [
+                    "receiver",
+                    "status",
+                    "alerts",
+                    "notification_reason",
+                    "groupLabels",
+                    "commonLabels",
+                    "commonAnnotations",
+                    "externalURL",
+                    "version",
+                    "groupKey",
+                    "truncatedAlerts"
+                ]
+            );
+            assert_eq!(told[0]["groupKey"], r#"{}:{alertname="A"}"#);
+            assert_eq!(told[0]["alerts"][0]["endsAt"], "0001-01-01T00:00:00Z");
+            assert_eq!(told[0]["alerts"][0]["startsAt"], "2023-11-14T22:13:20Z");
+            world.pass(Interval::secs(2)).await;
+            let over = resolved(&fire, world.clock.now());
+            manager.receive(vec![over], Origin::Rules).await.unwrap();
+            world.pass(Interval::secs(30)).await;
+            let told = world.told("page");
+            assert_eq!(told.len(), 2);
+            assert_eq!(
+                (&told[1]["status"], &told[1]["notification_reason"]),
+                (&"resolved".into(), &"all alerts resolved".into())
+            );
+            assert_eq!(world.seconds_of("page"), [1, 6]);
+            assert!(manager.groups().is_empty() && manager.receipts().len() == 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_same_is_repeated_after_the_repeat_interval() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            manager
+                .receive(vec![alert("A", &[], START)], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(130)).await;
+            assert_eq!(world.seconds_of("page"), [1, 61, 121]);
+        })
+        .await;
+}
+
+const INHIBIT: &str = "route: {receiver: page, group_by: [alertname], group_wait: 0s, group_interval: 1s}\n\
+    inhibit_rules: [{source_matchers: [severity=critical], target_matchers: [severity=warning], equal: [site]}]\n\
+    receivers: [{name: page, webhook_configs: [{url: 'http://hook/page'}]}]\n";
+
+#[tokio::test]
+async fn an_inhibited_alert_of_the_same_batch_never_slips_out() {
+    World::new()
+        .run(INHIBIT, async |world, manager| {
+            let target = alert("Target", &[("severity", "warning"), ("site", "a")], START);
+            let source = alert("Source", &[("severity", "critical"), ("site", "a")], START);
+            manager
+                .receive(vec![target, source.clone()], Origin::Api)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(5)).await;
+            assert_eq!(world.told("page").len(), 1);
+            assert_eq!(
+                states(&world.told("page")[0]),
+                [("Source".to_owned(), "firing".to_owned())]
+            );
+            manager
+                .receive(vec![resolved(&source, world.clock.now())], Origin::Api)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(3)).await;
+            let names: Vec<String> = world
+                .told("page")
+                .iter()
+                .map(|message| states(message)[0].0.clone())
+                .collect();
+            assert!(names.contains(&"Target".to_owned()), "{names:?}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_silenced_alert_pages_nobody_until_the_silence_ends() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            let silence = Silence {
+                id: String::new(),
+                matchers: vec![SilenceMatcher {
+                    name: "alertname".to_owned(),
+                    value: "A".to_owned(),
+                    is_regex: false,
+                    is_equal: true,
+                }],
+                starts_at: START,
+                ends_at: START + Interval::mins(10),
+                updated_at: START,
+                created_by: "me".to_owned(),
+                comment: "c".to_owned(),
+                annotations: Default::default(),
+            };
+            let id = manager.set_silence(silence).await.unwrap();
+            manager
+                .receive(vec![alert("A", &[], START)], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(20)).await;
+            assert!(world.told("page").is_empty());
+            manager.expire_silence(&id).await.unwrap();
+            world.pass(Interval::secs(6)).await;
+            assert_eq!(world.told("page").len(), 1);
+        })
+        .await;
+}
+
+const TWO: &str = "route: {receiver: page, group_wait: 0s, group_interval: 2s}\n\
+    receivers: [{name: page, email_configs: [{to: a@b.c, from: x@y.z, smarthost: 'tarpit:25', require_tls: false}], \
+    webhook_configs: [{url: 'http://hook/page'}]}]\n";
+
+#[tokio::test]
+async fn a_hanging_receiver_delays_nobody_else() {
+    World::new()
+        .run(TWO, async |world, manager| {
+            world.mailer.hang("tarpit");
+            manager
+                .receive(vec![alert("A", &[], START)], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(1)).await;
+            manager
+                .receive(vec![alert("B", &[], world.clock.now())], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(3)).await;
+            assert_eq!(world.told("page").len(), 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_fired_and_went_while_the_receiver_was_down_is_told_in_one_message() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            for _ in 0..30 {
+                world.http.script_status("page", 503);
+            }
+            let fire = alert("A", &[], START);
+            manager.receive(vec![fire.clone()], Origin::Rules).await.unwrap();
+            world.pass(Interval::secs(7)).await;
+            manager
+                .receive(vec![resolved(&fire, world.clock.now())], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::mins(5)).await;
+            let arrived: Vec<Value> = world.told("page").split_off(30);
+            assert_eq!(arrived.len(), 1);
+            assert_eq!(states(&arrived[0]), [("A".to_owned(), "resolved".to_owned())]);
+            let last = manager.receipts().pop().unwrap().1;
+            assert_eq!(
+                (last.answer.as_str(), last.attempts, last.resolved),
+                ("HTTP 200", 31, 1)
+            );
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_repeated_at_once_and_a_new_file_is_a_new_try() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            world.http.script_status("page", 403);
+            manager
+                .receive(vec![alert("A", &[], START)], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(30)).await;
+            assert_eq!(world.seconds_of("page"), [1]);
+            let other = ONE.replace("hook/page", "hook/other");
+            let config = Config::parse(&*world.disk, "alertmanager.yml", &other, "/".as_ref()).unwrap();
+            manager.reload(config).await;
+            world.pass(Interval::secs(1)).await;
+            assert_eq!(world.seconds_of("other").len(), 1);
+        })
+        .await;
+}
+
+const MAIL: &str = "global: {smtp_smarthost: 'mail:25', smtp_from: 'Campanile <campanile@corp.example>', smtp_require_tls: false}\n\
+    route: {receiver: mail, group_by: [alertname], group_wait: 0s, group_interval: 2s}\n\
+    receivers: [{name: mail, email_configs: [{to: 'a@b.c, d@e.f', send_resolved: true, headers: {X-Team: '{{ .CommonLabels.team }}'}}]}]\n";
+
+#[tokio::test]
+async fn a_mail_is_threaded_retried_and_cannot_be_injected_into() {
+    World::new()
+        .run(MAIL, async |world, manager| {
+            world.mailer.script(MailError::Transient("451 greylisted".to_owned()));
+            let fire = alert("A", &[("team", "x\r\nBcc: evil@example.com")], START);
+            manager.receive(vec![fire.clone()], Origin::Rules).await.unwrap();
+            world.pass(Interval::secs(2)).await;
+            manager
+                .receive(vec![resolved(&fire, world.clock.now())], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(5)).await;
+            let sent = world.mailer.sent();
+            assert_eq!(
+                sent.iter().map(|mail| mail.taken).collect::<Vec<_>>(),
+                [false, true, true]
+            );
+            let texts: Vec<String> = sent
+                .iter()
+                .map(|mail| String::from_utf8(mail.mail.message.clone()).unwrap())
+                .collect();
+            let header = |text: &str, name: &str| {
+                let line = text.lines().find(|line| line.starts_with(&format!("{name}: ")));
+                line.map(|line| line[name.len() + 2..].to_owned())
+            };
+            assert_eq!(header(&texts[0], "Message-Id"), header(&texts[1], "Message-Id"));
+            assert_eq!(header(&texts[2], "References"), header(&texts[1], "Message-Id"));
+            assert_eq!(header(&texts[1], "X-Team").unwrap(), "x  Bcc: evil@example.com");
+            assert!(header(&texts[1], "Subject").unwrap().starts_with("[FIRING:1] A"));
+            assert!(texts[1].contains("From: \"Campanile\" <campanile@corp.example>\r\n"));
+            assert_eq!(sent[1].mail.to, ["a@b.c", "d@e.f"]);
+            assert!(header(&texts[1], "Bcc").is_none());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_pages_wait_for_the_rules_first_word_and_lost_rules_resolve() {
+    let mut world = World::new();
+    world
+        .run(ONE, async |world, manager| {
+            let alerts = vec![alert("A", &[], START), alert("Gone", &[], START)];
+            manager.receive(alerts, Origin::Rules).await.unwrap();
+            world.pass(Interval::secs(2)).await;
+            assert_eq!(world.told("page").len(), 2);
+        })
+        .await;
+    world
+        .run(ONE, async |world, manager| {
+            let a = alert("A", &[], START);
+            manager
+                .receive(vec![a.clone(), alert("New", &[], START)], Origin::Rules)
+                .await
+                .unwrap();
+            world.pass(Interval::secs(10)).await;
+            assert_eq!(world.told("page").len(), 2, "held back until the rules have spoken");
+            manager.evaluated([a.fingerprint()].into()).await;
+            world.pass(Interval::secs(6)).await;
+            let told: BTreeSet<(String, String)> = world.told("page")[2..].iter().flat_map(states).collect();
+            let expected = [("Gone", "resolved"), ("New", "firing")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+            assert_eq!(told, expected.into());
+        })
+        .await;
+}
+
+/// A log that stops taking records at one append, as if the process had died there.
+struct DyingLog {
+    inner: Arc<MemLog>,
+    /// How many appends still succeed; the next one is written, but nobody learns of it, when `torn` is set.
+    left: parking_lot::Mutex<(usize, bool)>,
+    dead: tokio::sync::watch::Sender<bool>,
+}
+
+impl Log for DyingLog {
+    fn append(&self, record: bytes::Bytes, id: Option<RecordId>) -> BoxFuture<'_, Result<Appended, LogError>> {
+        Box::pin(async move {
+            let (write, die) = {
+                let mut left = self.left.lock();
+                let last = left.0 == 0;
+                left.0 = left.0.saturating_sub(1);
+                (!last || left.1, last)
+            };
+            let appended = if write {
+                Some(self.inner.append(record, id).await)
+            } else {
+                None
+            };
+            if die {
+                self.dead.send_replace(true);
+                std::future::pending::<()>().await;
+            }
+            appended.expect("a record that does not die is written")
+        })
+    }
+
+    fn read(&self, from: Position, visit: &mut dyn FnMut(LogItem) -> bool) -> Result<(), LogError> {
+        self.inner.read(from, visit)
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.inner.bounds()
+    }
+
+    fn trim(&self, below: Position) -> Result<(), LogError> {
+        self.inner.trim(below)
+    }
+}
+
+/// What goes on before and after the crash: one alert fires, another comes and goes, a silence is made.
+async fn busy_minutes(world: &World, manager: &AlertManager) {
+    let a = alert("A", &[], START);
+    let b = alert("B", &[], START);
+    // Rules repeat what was not recorded, for as long as it holds: so does the script.
+    let _ = manager.receive(vec![a, b.clone()], Origin::Rules).await;
+    world.pass(Interval::secs(3)).await;
+    let _ = manager
+        .receive(vec![resolved(&b, START + Interval::secs(3))], Origin::Rules)
+        .await;
+    world.pass(Interval::secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_append_loses_no_page_and_repeats_only_what_was_being_sent() {
+    for torn in [false, true] {
+        let mut crash_at = 0;
+        loop {
+            let inner = Arc::new(MemLog::new());
+            let (dead, mut died) = tokio::sync::watch::channel(false);
+            let dying = DyingLog {
+                inner: Arc::clone(&inner),
+                left: parking_lot::Mutex::new((crash_at, torn)),
+                dead,
+            };
+            let mut world = World::with_log(Arc::new(dying));
+            let manager = world.open(ONE);
+            let (_stop, shutdown) = ShutdownHandle::new();
+            let crashed = tokio::select! {
+                biased;
+                _ = died.wait_for(|dead| *dead) => true,
+                () = manager.run(shutdown) => unreachable!("nobody asked it to stop"),
+                () = busy_minutes(&world, &manager) => false,
+            };
+            drop(manager);
+            let before = world.http.sent().len();
+            world.log = inner;
+            world
+                .run(ONE, async |world, manager| {
+                    let a = alert("A", &[], START);
+                    manager
+                        .receive(
+                            vec![a.clone(), resolved(&alert("B", &[], START), START + Interval::secs(3))],
+                            Origin::Rules,
+                        )
+                        .await
+                        .unwrap();
+                    manager.evaluated([a.fingerprint()].into()).await;
+                    world.pass(Interval::secs(20)).await;
+                })
+                .await;
+            let sent = world.http.sent();
+            let what = format!("crash at append {crash_at}, torn {torn}");
+            let mut bodies: Vec<(String, Vec<(String, String)>)> = Vec::new();
+            for message in &sent {
+                let body: Value = serde_json::from_slice(&message.request.body).unwrap();
+                let id = message
+                    .request
+                    .headers
+                    .iter()
+                    .find(|(name, _)| name == "Idempotency-Key")
+                    .unwrap()
+                    .1
+                    .clone();
+                bodies.push((id, states(&body)));
+            }
+            let tells = |name: &str, state: &str| {
+                let wanted = [(name.to_owned(), state.to_owned())];
+                bodies
+                    .iter()
+                    .filter(|(_, told)| *told == wanted)
+                    .map(|(id, _)| id)
+                    .collect::<Vec<_>>()
+            };
+            let a = tells("A", "firing");
+            assert!(!a.is_empty(), "{what}: A was never told");
+            let distinct: BTreeSet<_> = a.iter().collect();
+            assert_eq!(distinct.len(), 1, "{what}: A was told twice under different names");
+            assert!(a.len() <= 2, "{what}: A was told {} times", a.len());
+            if !tells("B", "firing").is_empty() {
+                assert!(
+                    !tells("B", "resolved").is_empty(),
+                    "{what}: B was told, and never that it is over"
+                );
+            }
+            assert!(
+                sent.len() <= before + 3,
+                "{what}: {} messages before, {} after",
+                before,
+                sent.len()
+            );
+            if !crashed {
+                break;
+            }
+            crash_at += 1;
+        }
+        assert!(crash_at >= 4, "only {crash_at} crash points were found");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_silence_a_page_but_says_so() {
+    let log = Arc::new(MemLog::new());
+    World::with_log(log.clone())
+        .run(ONE, async |world, manager| {
+            log.refuse(Some(LogError::DiskFull("no room".to_owned())));
+            let answer = manager.receive(vec![alert("A", &[], START)], Origin::Rules).await;
+            assert!(matches!(answer, Err(Error::Log(_))));
+            world.pass(Interval::secs(2)).await;
+            assert_eq!(world.told("page").len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_everything_and_what_came_before_it_may_go() {
+    let mut world = World::new();
+    let wide = ONE.replace("group_by: [alertname]", "group_by: ['...']");
+    world
+        .run(&wide, async |world, manager| {
+            for round in 0..40 {
+                let alerts = (0..500).map(|n| {
+                    let (n, round) = (n.to_string(), round.to_string());
+                    alert("A", &[("n", &n), ("round", &round)], START)
+                });
+                manager.receive(alerts.collect(), Origin::Rules).await.unwrap();
+            }
+            world.pass(Interval::secs(3)).await;
+            let needed = manager.log_needed_from();
+            assert!(needed > Position(0), "no snapshot was written");
+            world.log.trim(needed).unwrap();
+        })
+        .await;
+    let told = world.http.sent().len();
+    assert_eq!(told, 20_000);
+    let manager = world.open(&wide);
+    assert_eq!(manager.alerts().len(), 20_000);
+    assert_eq!(manager.groups().len(), 20_000);
+}
