@@ -48,6 +48,8 @@ pub(super) struct Runner {
     in_flight: HashSet<NotifyKey>,
     tries: HashMap<NotifyKey, Tries>,
     forget_at: Mono,
+    /// When it was last looked for what to send: what was due then waits for room, not for the clock.
+    looked_at: Mono,
     bytes_since_snapshot: usize,
     snapshot_bytes: usize,
 }
@@ -95,6 +97,7 @@ impl Runner {
             in_flight: HashSet::new(),
             tries: HashMap::new(),
             forget_at,
+            looked_at: Mono(0),
             bytes_since_snapshot: 0,
             snapshot_bytes: 0,
         }
@@ -153,7 +156,12 @@ impl Runner {
             None => wake = core.groups.values().map(|group| group.due).fold(wake, Mono::min),
         }
         for key in core.state.waiting.keys().filter(|key| !self.in_flight.contains(*key)) {
-            wake = wake.min(self.tries.get(key).map_or(wake, |tries| tries.due));
+            let due = self
+                .tries
+                .get(key)
+                .map(|tries| tries.due)
+                .filter(|due| *due > self.looked_at);
+            wake = due.map_or(wake, |due| wake.min(due));
         }
         wake
     }
@@ -420,6 +428,7 @@ impl Runner {
     /// Starts everything that waits and is due, as far as its integration has room.
     fn start_deliveries(&mut self) {
         let now = self.shared.now();
+        self.looked_at = now.mono;
         let (config, ready) = {
             let core = self.shared.core.lock();
             let ready: Vec<Arc<Waiting>> = core

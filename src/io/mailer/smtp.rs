@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::auth::{self, Mechanism};
 use super::{Mail, MailAuth, MailError, MailReceipt, Mailer, Smarthost, TlsMode};
-use crate::io::BoxFuture;
+use crate::io::{BoxFuture, tls};
 
 /// Sends over the network.
 #[derive(Debug)]
@@ -32,12 +32,26 @@ impl SmtpMailer {
 impl Mailer for SmtpMailer {
     fn send<'a>(&'a self, to: &'a Smarthost, mail: &'a Mail) -> BoxFuture<'a, Result<MailReceipt, MailError>> {
         Box::pin(async move {
-            let mut session = Session::open(to).await?;
+            let mut session = match Session::open(to, Trust::Chain).await {
+                Err(error) if tls::is_authority_itself(&error.to_string()) && to.tls.ca_pem.is_some() => {
+                    Session::open(to, Trust::Pinned).await?
+                }
+                opened => opened?,
+            };
             let result = session.deliver(mail).await;
             session.close().await;
             result
         })
     }
+}
+
+/// How the server's certificate is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// An authority signed it.
+    Chain,
+    /// It is one of the configured certificates itself: self-signed, and marked as an authority, which a chain never allows.
+    Pinned,
 }
 
 /// One connection on its way through the dialogue.
@@ -49,9 +63,13 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Connects, says hello, secures the connection and logs in.
-    async fn open(to: &'a Smarthost) -> Result<Session<'a>, MailError> {
+    async fn open(to: &'a Smarthost, trust: Trust) -> Result<Session<'a>, MailError> {
         let implicit = to.tls.mode == TlsMode::Implicit;
-        let tls = if implicit { Some(tls_parameters(to)?) } else { None };
+        let tls = if implicit {
+            Some(tls_parameters(to, trust)?)
+        } else {
+            None
+        };
         let hello = client_id(to);
         let connecting = AsyncSmtpConnection::connect_tokio1(
             (to.host.as_str(), to.port),
@@ -66,11 +84,15 @@ impl<'a> Session<'a> {
             connection,
             encrypted: implicit,
         };
+        if implicit {
+            session.check_pin(trust)?;
+        }
         let mut features = session.features().await?;
         if matches!(to.tls.mode, TlsMode::Opportunistic | TlsMode::Required) {
             if features.starttls {
-                let tls = tls_parameters(to)?;
+                let tls = tls_parameters(to, trust)?;
                 deadline(to, "STARTTLS", session.connection.starttls(tls, &hello)).await?;
+                session.check_pin(trust)?;
                 session.encrypted = true;
                 features = session.features().await?;
             } else if to.tls.mode == TlsMode::Required {
@@ -84,6 +106,26 @@ impl<'a> Session<'a> {
             session.log_in(auth, &features.auth).await?;
         }
         Ok(session)
+    }
+
+    /// Makes sure that a certificate believed without a chain is one of those configured. Its name and the signature of the
+    /// handshake have been checked by then.
+    fn check_pin(&self, trust: Trust) -> Result<(), MailError> {
+        if trust == Trust::Chain {
+            return Ok(());
+        }
+        let pem = self.to.tls.ca_pem.as_deref().unwrap_or_default();
+        let pinned = tls::certificates(pem, "certificate authority").map_err(MailError::Permanent)?;
+        let shown = self
+            .connection
+            .peer_certificate()
+            .map_err(|error| classify("certificate", &error))?;
+        if pinned.iter().any(|known| **known == *shown) {
+            return Ok(());
+        }
+        Err(MailError::Permanent(
+            "the server's certificate is not trusted".to_owned(),
+        ))
     }
 
     async fn features(&mut self) -> Result<Features, MailError> {
@@ -204,7 +246,7 @@ fn address(text: &str) -> Result<Address, MailError> {
     Address::from_str(text).map_err(|error| MailError::Permanent(format!("address {text:?}: {error}")))
 }
 
-fn tls_parameters(to: &Smarthost) -> Result<TlsParameters, MailError> {
+fn tls_parameters(to: &Smarthost, trust: Trust) -> Result<TlsParameters, MailError> {
     let bad = |what: &str, error: SmtpError| MailError::Permanent(format!("{what}: {error}"));
     let domain = to.tls.server_name.clone().unwrap_or_else(|| to.host.clone());
     let mut builder = TlsParameters::builder(domain);
@@ -221,6 +263,10 @@ fn tls_parameters(to: &Smarthost) -> Result<TlsParameters, MailError> {
         builder = builder.identify_with(identity);
     }
     if to.tls.insecure_skip_verify {
+        builder = builder
+            .dangerous_accept_invalid_certs(true)
+            .dangerous_accept_invalid_hostnames(true);
+    } else if trust == Trust::Pinned {
         builder = builder.dangerous_accept_invalid_certs(true);
     }
     builder.build().map_err(|error| bad("TLS", error))
