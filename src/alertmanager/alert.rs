@@ -93,7 +93,7 @@ impl StoredAlert {
         let now = new.updated_at;
         !old.is_resolved(now)
             && !new.is_resolved(now)
-            && old.starts_at == new.starts_at
+            && old.starts_at <= new.starts_at
             && old.timeout == new.timeout
             && old.origin == new.origin
             && old.annotations == new.annotations

@@ -421,7 +421,8 @@ impl Core {
         }
     }
 
-    /// Returns what may be forgotten: alerts that have been over for `after` and are in no group, silences past retention.
+    /// Returns what may be forgotten: alerts that have been over for `after` and are in no group, what was told about groups
+    /// that are gone, silences past retention.
     pub(crate) fn garbage(&self, after: Interval, now: Millis) -> Vec<Event> {
         let members: HashSet<Fingerprint> = self
             .groups
@@ -442,9 +443,23 @@ impl Core {
             .filter(|silence| silence.ends_at + super::silence::RETENTION <= now)
             .map(|silence| silence.id.clone())
             .collect();
+        let live: HashSet<&str> = self.groups.values().map(|group| group.key.as_str()).collect();
+        let keys: Vec<NotifyKey> = self
+            .state
+            .told
+            .iter()
+            .filter(|(key, told)| {
+                let old = told.firing.is_empty() || told.at + super::silence::RETENTION <= now;
+                old && !live.contains(key.group_key.as_str())
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
         let mut events = Vec::new();
         if !alerts.is_empty() {
             events.push(Event::Forgot { alerts });
+        }
+        if !keys.is_empty() {
+            events.push(Event::ForgotTold { keys });
         }
         if !ids.is_empty() {
             events.push(Event::ForgotSilences { ids });

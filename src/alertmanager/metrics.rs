@@ -1,6 +1,22 @@
 //! How the alert manager is watched: Alertmanager's own names, and the time from alert to page.
 
+use super::config::Config;
 use crate::telemetry::{Counter, CounterVec, Description, Gauge, GaugeVec, Histogram, Metric};
+
+/// Makes the counters of every integration appear at zero, so that the first failure is seen as an increase.
+pub(crate) fn declare(config: &Config) {
+    for receiver in &config.receivers {
+        for integration in &receiver.integrations {
+            let names = [integration.kind, receiver.name.as_str()];
+            for counter in [&NOTIFICATIONS, &REQUESTS, &REQUESTS_FAILED, &GIVEN_UP] {
+                counter.add(&names, 0);
+            }
+            for reason in ["clientError", "serverError"] {
+                NOTIFICATIONS_FAILED.add(&[names[0], names[1], reason], 0);
+            }
+        }
+    }
+}
 
 /// Bounds of the way from alert to page, in seconds: from a blink to hours of outage.
 const PAGE_SECONDS: &[f64] = &[

@@ -48,6 +48,8 @@ pub(crate) enum Event {
     },
     /// Alerts that are over and of no use any more.
     Forgot { alerts: Vec<u64> },
+    /// What was told long ago, or is over and told so: of no use any more.
+    ForgotTold { keys: Vec<NotifyKey> },
     /// A silence was made or changed.
     Silenced { silence: Silence },
     /// Silences past their retention.

@@ -1,6 +1,6 @@
 //! The one task of the alert manager: wait, decide, act.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,6 +38,9 @@ const SNAPSHOT_BYTES_MIN: usize = 4 << 20;
 /// How long decisions wait when the log does not take them.
 const IDLE_WAIT: Interval = Interval::hours(1);
 
+/// A receiver's integration: receiver, kind, number.
+type Integration = (String, String, usize);
+
 /// The task's own state.
 pub(super) struct Runner {
     shared: Arc<Shared>,
@@ -46,6 +49,11 @@ pub(super) struct Runner {
     held_until: Option<Mono>,
     deliveries: FuturesUnordered<BoxFuture<'static, Outcome>>,
     in_flight: HashSet<NotifyKey>,
+    /// What may be sent now, a queue for each integration: one that is full holds up nobody else.
+    queues: HashMap<Integration, VecDeque<NotifyKey>>,
+    queued: HashSet<NotifyKey>,
+    /// How many messages each integration is being sent.
+    busy: HashMap<Integration, usize>,
     tries: HashMap<NotifyKey, Tries>,
     forget_at: Mono,
     /// When it was last looked for what to send: what was due then waits for room, not for the clock.
@@ -95,6 +103,9 @@ impl Runner {
             held_until,
             deliveries: FuturesUnordered::new(),
             in_flight: HashSet::new(),
+            queues: HashMap::new(),
+            queued: HashSet::new(),
+            busy: HashMap::new(),
             tries: HashMap::new(),
             forget_at,
             looked_at: Mono(0),
@@ -104,6 +115,11 @@ impl Runner {
     }
 
     pub(super) async fn run(mut self, mut shutdown: Shutdown) {
+        // What was decided before the last stop, and not delivered.
+        let waiting: Vec<NotifyKey> = self.shared.core.lock().state.waiting.keys().cloned().collect();
+        for key in waiting {
+            self.enqueue(key, self.shared.mono());
+        }
         self.start_deliveries();
         loop {
             let wake = self.shared.deps.clock.sleep_until(self.next_wake());
@@ -155,13 +171,11 @@ impl Runner {
             Some(until) => wake = wake.min(until),
             None => wake = core.groups.values().map(|group| group.due).fold(wake, Mono::min),
         }
-        for key in core.state.waiting.keys().filter(|key| !self.in_flight.contains(*key)) {
-            let due = self
-                .tries
-                .get(key)
-                .map(|tries| tries.due)
-                .filter(|due| *due > self.looked_at);
-            wake = due.map_or(wake, |due| wake.min(due));
+        drop(core);
+        for (key, tries) in &self.tries {
+            if tries.due > self.looked_at && !self.in_flight.contains(key) {
+                wake = wake.min(tries.due);
+            }
         }
         wake
     }
@@ -279,6 +293,7 @@ impl Runner {
 
     /// Groups are derived anew; timers of those that stay are kept, and so is everything that was told.
     fn reload(&mut self, config: Arc<Config>, now: Now) {
+        metrics::declare(&config);
         let mut core = self.shared.core.lock();
         let mut state = std::mem::take(&mut core.state);
         for (id, group) in core.groups.iter().filter(|(_, group)| group.has_flushed) {
@@ -406,8 +421,21 @@ impl Runner {
         for (id, members) in gone {
             core.drop_members(&id, &members, now.wall);
         }
+        let sends: Vec<NotifyKey> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Flushed { sends, .. } => Some(sends.iter().map(|send| send.key.clone())),
+                _ => None,
+            })
+            .flatten()
+            .collect();
         // A message that was replaced starts with the patience of the one it replaces; one that is gone needs none.
-        self.tries.retain(|key, _| core.state.waiting.contains_key(key));
+        self.tries
+            .retain(|key, _| core.state.waiting.contains_key(key) || self.in_flight.contains(key));
+        drop(core);
+        for key in sends {
+            self.enqueue(key, now.mono);
+        }
     }
 
     async fn forget(&mut self) {
@@ -425,37 +453,45 @@ impl Runner {
         }
     }
 
-    /// Starts everything that waits and is due, as far as its integration has room.
+    /// Puts a message into its integration's queue, unless it is there, on its way, or to be tried later.
+    fn enqueue(&mut self, key: NotifyKey, now: Mono) {
+        let later = self.tries.get(&key).is_some_and(|tries| tries.due > now);
+        if !later && !self.in_flight.contains(&key) && self.queued.insert(key.clone()) {
+            self.queues.entry(integration_of(&key)).or_default().push_back(key);
+        }
+    }
+
+    /// Starts everything that is due, as far as its integration has room.
     fn start_deliveries(&mut self) {
         let now = self.shared.now();
         self.looked_at = now.mono;
-        let (config, ready) = {
-            let core = self.shared.core.lock();
-            let ready: Vec<Arc<Waiting>> = core
-                .state
-                .waiting
-                .values()
-                .filter(|waiting| {
-                    let due = self.tries.get(&waiting.key).is_none_or(|tries| tries.due <= now.mono);
-                    due && !self.in_flight.contains(&waiting.key)
-                })
-                .cloned()
-                .collect();
-            (Arc::clone(&core.config), ready)
-        };
-        if ready.is_empty() {
-            return;
+        let again: Vec<NotifyKey> = self
+            .tries
+            .iter()
+            .filter(|(key, tries)| tries.due <= now.mono && !self.in_flight.contains(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in again {
+            self.enqueue(key, now.mono);
         }
-        let mut busy: HashMap<(String, String, usize), usize> = HashMap::new();
-        for key in &self.in_flight {
-            *busy.entry(integration_of(key)).or_insert(0) += 1;
-        }
-        for waiting in ready {
-            let count = busy.entry(integration_of(&waiting.key)).or_insert(0);
-            if *count >= IN_FLIGHT_MAX {
-                continue;
+        let mut starting = Vec::new();
+        let core = self.shared.core.lock();
+        for (integration, queue) in &mut self.queues {
+            let busy = self.busy.entry(integration.clone()).or_insert(0);
+            while *busy < IN_FLIGHT_MAX
+                && let Some(key) = queue.pop_front()
+            {
+                self.queued.remove(&key);
+                if let Some(waiting) = core.state.waiting.get(&key) {
+                    *busy += 1;
+                    starting.push(Arc::clone(waiting));
+                }
             }
-            *count += 1;
+        }
+        let config = Arc::clone(&core.config);
+        drop(core);
+        self.queues.retain(|_, queue| !queue.is_empty());
+        for waiting in starting {
             let names = [waiting.key.kind.as_str(), waiting.key.receiver.as_str()];
             metrics::REQUESTS.inc(&names);
             if !self.tries.contains_key(&waiting.key) {
@@ -477,6 +513,9 @@ impl Runner {
         } = outcome;
         let key = &waiting.key;
         self.in_flight.remove(key);
+        if let Some(busy) = self.busy.get_mut(&integration_of(key)) {
+            *busy = busy.saturating_sub(1);
+        }
         let now = self.shared.now();
         let tries = self.tries.entry(key.clone()).or_default();
         let names = [key.kind.as_str(), key.receiver.as_str()];
@@ -623,7 +662,7 @@ fn ended(silence: &Silence, now: Millis) -> Silence {
     }
 }
 
-fn integration_of(key: &NotifyKey) -> (String, String, usize) {
+fn integration_of(key: &NotifyKey) -> Integration {
     (key.receiver.clone(), key.kind.clone(), key.index)
 }
 

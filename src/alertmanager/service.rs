@@ -118,6 +118,7 @@ impl AlertManager {
         let (state, needed_from) = fold(&*deps.log)?;
         let now = Now::of(&*deps.clock);
         let restarted = !state.alerts.is_empty();
+        metrics::declare(&config);
         metrics::CONFIG_OK.set(1.0);
         metrics::CONFIG_AT.set(now.wall.as_secs_f64());
         let shared = Arc::new(Shared {

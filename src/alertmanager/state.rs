@@ -48,6 +48,11 @@ impl State {
                     self.alerts.remove(&Fingerprint(*fingerprint));
                 }
             }
+            Event::ForgotTold { keys } => {
+                for key in keys {
+                    self.told.remove(key);
+                }
+            }
             Event::Silenced { silence } => self.silences.set(silence.clone()),
             Event::ForgotSilences { ids } => ids.iter().for_each(|id| self.silences.remove(id)),
             Event::Flushed {
