@@ -111,11 +111,8 @@ fn overlap(old: &StoredAlert, new: &StoredAlert) -> bool {
 }
 
 fn later(a: Option<Millis>, b: Option<Millis>) -> bool {
-    match (a, b) {
-        (None, Some(_)) => true,
-        (Some(a), Some(b)) => a > b,
-        (_, None) => false,
-    }
+    // Who had named no end and names one now has changed his mind.
+    matches!((a, b), (Some(a), Some(b)) if a > b)
 }
 
 /// Orders alerts for a notification: by job, by instance, then by all labels.
