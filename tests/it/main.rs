@@ -2,7 +2,9 @@
 //!
 //! Each test starts servers of its own on free ports and in a folder of its own, and polls with a deadline.
 
+mod browser;
 mod client;
+mod grafana;
 mod main_job;
 mod process;
 mod smtp;
