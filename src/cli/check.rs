@@ -20,6 +20,7 @@ enum What {
     Alertmanager(CheckAlertmanagerArgs),
     Dashboards(super::check_dashboards::DashboardsArgs),
     Ready(ReadyArgs),
+    Rules(super::check_rules::CheckRulesArgs),
 }
 
 /// Ask a server whether it is ready: exit code 0 when it is.
@@ -36,6 +37,7 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
         What::Dashboards(args) => super::check_dashboards::run(&args),
         What::Alertmanager(args) => check_alertmanager::run(&args),
         What::Ready(args) => ready(&args),
+        What::Rules(args) => super::check_rules::run(&args),
     }
 }
 

@@ -4,12 +4,14 @@ mod agent;
 mod check;
 mod check_alertmanager;
 mod check_dashboards;
+mod check_rules;
 mod fmt;
 mod push;
 mod query;
 mod serve;
 mod test;
 mod test_promql;
+mod test_rules;
 
 use std::process::ExitCode;
 

@@ -14,11 +14,13 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     Promql(super::test_promql::TestPromqlArgs),
+    Rules(super::test_rules::TestRulesArgs),
 }
 
 /// Runs the tests.
 pub(crate) fn run(args: TestArgs) -> ExitCode {
     match args.what {
         What::Promql(args) => super::test_promql::run(&args),
+        What::Rules(args) => super::test_rules::run(&args),
     }
 }

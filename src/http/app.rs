@@ -7,6 +7,7 @@ use crate::alertmanager::AlertManager;
 use crate::ingest::Intake;
 use crate::io::Clock;
 use crate::query::QueryOptions;
+use crate::rules::Manager;
 use crate::storage::{Appender, Querier};
 
 /// The parts of the server behind the HTTP door.
@@ -25,6 +26,8 @@ pub struct App {
     pub status: Arc<dyn Status>,
     /// Alerts, silences, and who is told.
     pub alertmanager: Arc<AlertManager>,
+    /// Rules and their alerts.
+    pub rules: Arc<Manager>,
     /// The process's secret seed for series keys.
     pub seed: u64,
 }
@@ -41,6 +44,7 @@ impl App {
             clock: clock.clone(),
             intake: Arc::new(Intake::new(Arc::new(store.clone()), clock, 1, limits)),
             appender: Arc::new(store.clone()),
+            rules: Manager::over(&store),
             querier: Arc::new(store),
             query_options: QueryOptions::default(),
             status: Arc::new(super::query_api::NoStatus),

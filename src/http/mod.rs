@@ -22,6 +22,7 @@ mod query_api;
 mod registry;
 mod route;
 mod router;
+mod rules_api;
 mod serve;
 mod ui;
 mod view;

@@ -190,6 +190,7 @@ static PARTS: &[&[Route]] = &[
     super::push_api::ROUTES,
     super::query_api::ROUTES,
     super::alertmanager_api::ROUTES,
+    super::rules_api::ROUTES,
     super::write_api::ROUTES,
 ];
 

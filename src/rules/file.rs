@@ -149,8 +149,8 @@ impl RuleFile {
     /// # Errors
     /// [`yaml::YamlError`] with the place of the first mistake.
     pub fn read(source: &RuleFileSource) -> Result<RuleFile, yaml::YamlError> {
-        let mut file: RuleFile =
-            yaml::read(&source.path, &source.text).map_err(|error| at_query(error, &source.text))?;
+        let placed = |error| at_rule(at_query(error, &source.text), &source.text);
+        let mut file: RuleFile = yaml::read(&source.path, &source.text).map_err(placed)?;
         for group in &mut file.groups {
             for rule in &mut group.rules {
                 for (name, value) in &group.labels {
@@ -185,6 +185,45 @@ fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
     } else if line == 1 {
         let quoted = shown[shown.len().min(error.column.saturating_sub(1))..].starts_with(['"', '\'']);
         error.column += column - 1 + usize::from(quoted);
+    }
+    error
+}
+
+/// A mistake in a rule or group as a whole is reported at the list around it; its name says where it stands.
+fn at_rule(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
+    let named = |lead: &str| {
+        let start = error.reason.find(lead)? + lead.len();
+        let end = start + error.reason[start..].find('"')?;
+        Some(error.reason[start..end].to_owned())
+    };
+    let (keys, name): (&[&str], String) = match (named("rule \""), named("groupname: \"")) {
+        (Some(rule), _) => (&["alert:", "record:"], rule),
+        (None, Some(group)) => (&["name:"], group),
+        (None, None) => return error,
+    };
+    let begins = |line: &&str| {
+        let line = line.trim_start().trim_start_matches(['-', ' ', '{']);
+        keys.iter().any(|key| {
+            let value = line
+                .strip_prefix(key)
+                .map(|rest| rest.trim_start().trim_start_matches(['"', '\'']));
+            value.is_some_and(|value| {
+                let rest = value.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+            })
+        })
+    };
+    // Of groups with one name, the last is the repetition.
+    let found = text.lines().enumerate().filter(|(_, line)| begins(line));
+    let found = if keys.len() == 1 {
+        found.last()
+    } else {
+        found.into_iter().next()
+    };
+    if let Some((index, line)) = found {
+        error.line = index + 1;
+        error.column = line.len() - line.trim_start().len() + 1;
+        line.clone_into(&mut error.snippet);
     }
     error
 }
@@ -250,6 +289,16 @@ impl TryFrom<RawRule> for RuleSpec {
     type Error = String;
 
     fn try_from(raw: RawRule) -> Result<RuleSpec, String> {
+        let known = raw.alert.clone().or(raw.record.clone()).filter(|name| !name.is_empty());
+        RuleSpec::check(raw).map_err(|reason| match known {
+            Some(name) if !reason.contains("rule \"") => format!("rule {name:?}: {reason}"),
+            _ => reason,
+        })
+    }
+}
+
+impl RuleSpec {
+    fn check(raw: RawRule) -> Result<RuleSpec, String> {
         let (name, alerts) = match (&raw.record, &raw.alert) {
             (Some(_), Some(_)) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
             (Some(record), None) if !record.is_empty() => (record.clone(), false),
@@ -447,5 +496,72 @@ impl RuleSpec {
             Source::Expr(query) => query.expr.to_string(),
             Source::Signals(signals) => signals.queries[0].query.expr.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n  - alert: B\n    expr: up == 1\n    for: 5m\n";
+
+    fn refusal(text: &str) -> String {
+        let source = RuleFileSource {
+            path: "x.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        RuleFile::read(&source).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_mistake_is_shown_at_its_own_line() {
+        for (from, to, expected) in [
+            ("up == 1", "up ==", "x.yaml:7:"),
+            ("up == 1", "|\n      sum(\n        up))", "x.yaml:9:"),
+            (
+                "for: 5m",
+                "fro: 5m",
+                "x.yaml:8:5: groups[0].rules[1]: unknown field \"fro\"",
+            ),
+            ("for: 5m", "for: soon", "x.yaml:8:10: "),
+            ("for: 5m", "record: b", "x.yaml:6:"),
+            ("for: 5m", "labels: {'': x}", "x.yaml:6:"),
+            ("for: 5m", "labels: {a: '{{ $labels.x'}", "x.yaml:8:"),
+            ("for: 5m", "anomaly: below", "x.yaml:6:"),
+            ("for: 5m", "recover: valeu < 1", "did you mean \"value\"?"),
+            ("    expr: up == 1", "   expr: up == 1", "x.yaml:6:"),
+            ("    for: 5m\n", "- name: g\n", "x.yaml:8:"),
+            ("alert: B", "record: b", "invalid field 'for' in recording rule"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            let refused = refusal(&text);
+            assert!(refused.contains(expected), "{to:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn labels_of_a_group_are_those_of_its_rules_unless_they_have_their_own() {
+        let text = GOOD
+            .replace("  rules:", "  labels: {team: web, severity: low}\n  rules:")
+            .replace("for: 5m", "labels: {severity: high}");
+        let file = RuleFile::read(&RuleFileSource {
+            path: "x.yaml".into(),
+            text,
+        })
+        .unwrap();
+        let labels = |rule: usize| {
+            let labels = file.groups[0].rules[rule].labels.iter();
+            labels
+                .map(|(name, text)| format!("{name}={}", text.source))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (labels(0), labels(1)),
+            (
+                vec!["severity=low".to_owned(), "team=web".into()],
+                vec!["severity=high".to_owned(), "team=web".into()]
+            )
+        );
     }
 }

@@ -355,6 +355,33 @@ impl Manager {
     }
 }
 
+#[cfg(test)]
+impl Manager {
+    /// A manager without rules over a literal store, for tests of other modules.
+    pub(crate) fn over(store: &crate::storage::LiteralStore) -> Arc<Manager> {
+        struct Nobody;
+        impl super::AlertSink for Nobody {
+            fn send(&self, _: Vec<crate::model::Alert>) -> crate::io::BoxFuture<'_, Result<(), String>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+        let deps = Deps {
+            clock: Arc::new(crate::io::SimClock::default()),
+            engine: Arc::new(super::EngineOver {
+                engine: crate::query::Engine,
+                querier: Arc::new(store.clone()),
+                options: crate::query::QueryOptions::default(),
+            }),
+            appender: Arc::new(store.clone()),
+            log: Arc::new(crate::io::log::MemLog::new()),
+            sink: Arc::new(Nobody),
+            settings: super::Settings::default(),
+            seed: 1,
+        };
+        Manager::new(deps).expect("an empty log can be read")
+    }
+}
+
 struct Planned {
     file: String,
     spec: GroupSpec,

@@ -8,12 +8,17 @@ mod alerting;
 mod condition;
 mod depend;
 mod expand;
+mod external;
 mod file;
 mod found;
 mod group;
 mod journal;
+mod lint;
 mod manager;
+#[cfg(test)]
+mod manager_tests;
 mod metrics;
+mod replay;
 mod runtime;
 mod state;
 mod subject;
@@ -26,20 +31,23 @@ use arc_swap::ArcSwap;
 pub use condition::Condition;
 pub use depend::metric_names;
 pub use expand::Text;
+pub use external::{AlertmanagersConfig, External};
 pub use file::{
     AlertSpec, GroupSpec, NoData, OnError, QueryText, RuleFile, RuleFileSource, RuleSpec, Signal, Signals, Source,
 };
 pub use journal::RuleKey;
+pub use lint::lint;
 pub use manager::{BUILTIN_RULES, LoadError, Manager, RulesError};
 pub use metrics::METRICS;
+pub use replay::Replay;
 pub use state::{Change, State, Timing, step};
 pub use view::{ActiveAlert, AlertView, EvaluationView, GroupView, Health, RuleView, TransitionView};
 
 use crate::io::log::Log;
 use crate::io::{BoxFuture, Clock};
 use crate::model::{Alert, Interval, Labels, Millis, Sample};
-use crate::query::{Expr, QueryError, QueryOutput, QueryValue, VectorSample};
-use crate::storage::{Appender, Point};
+use crate::query::{Engine, Expr, QueryError, QueryOptions, QueryOutput, QueryValue, VectorSample};
+use crate::storage::{Appender, Point, Querier};
 
 /// Answers the queries of rules and of their templates.
 pub trait Evaluate: Send + Sync {
@@ -48,6 +56,22 @@ pub trait Evaluate: Send + Sync {
     /// # Errors
     /// The engine's.
     fn instant(&self, expr: &Expr, at: Millis) -> Result<QueryOutput, QueryError>;
+}
+
+/// The query engine over a store.
+pub struct EngineOver {
+    /// The engine.
+    pub engine: Engine,
+    /// The store.
+    pub querier: Arc<dyn Querier>,
+    /// Limits and defaults.
+    pub options: QueryOptions,
+}
+
+impl Evaluate for EngineOver {
+    fn instant(&self, expr: &Expr, at: Millis) -> Result<QueryOutput, QueryError> {
+        self.engine.instant(&*self.querier, expr, at, &self.options)
+    }
 }
 
 /// Takes alerts over from the rules.

@@ -127,3 +127,10 @@ impl RuleView {
         }
     }
 }
+
+impl ActiveAlert {
+    /// Returns the value as Prometheus's API writes it: `1e+01`.
+    pub fn value_text(&self) -> String {
+        crate::template::format_float(self.value, 'e', None)
+    }
+}

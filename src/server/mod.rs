@@ -254,6 +254,7 @@ async fn start_parts(
             Arc::clone(reloader),
         )),
         alertmanager: Arc::clone(&alerts),
+        rules: Arc::clone(&manager),
         seed: world.seed,
     };
     let mut parts = Parts { db, tasks: Vec::new() };
