@@ -71,7 +71,7 @@ pub enum ExprKind {
         duration: bool,
     },
     /// `"text"`, its escapes resolved.
-    String(Arc<str>),
+    String(Text),
     /// `-x`, `+x`.
     Unary {
         /// The sign.
@@ -105,6 +105,41 @@ pub enum ExprKind {
     Subquery(SubqueryExpr),
     /// `(a)`.
     Paren(Expr),
+}
+
+/// What a string literal stands for. Its escapes may name bytes that are no UTF-8: values show U+FFFD for them, and printing
+/// keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    shown: Arc<str>,
+    /// The bytes, when `shown` does not say them all.
+    bytes: Option<Arc<[u8]>>,
+}
+
+impl Text {
+    /// Takes the bytes that a literal stands for.
+    pub fn new(bytes: Vec<u8>) -> Text {
+        match String::from_utf8(bytes) {
+            Ok(text) => Text {
+                shown: Arc::from(text),
+                bytes: None,
+            },
+            Err(error) => Text {
+                shown: Arc::from(String::from_utf8_lossy(error.as_bytes())),
+                bytes: Some(Arc::from(error.as_bytes())),
+            },
+        }
+    }
+
+    /// Returns the text.
+    pub fn shown(&self) -> &Arc<str> {
+        &self.shown
+    }
+
+    /// Returns the bytes as they were written.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or(self.shown.as_bytes())
+    }
 }
 
 /// Two operands and what stands between them.
@@ -185,7 +220,7 @@ impl Expr {
     /// Returns the text when this is a string literal, in parentheses or not.
     pub fn as_string(&self) -> Option<&str> {
         match &*self.without_parens().kind {
-            ExprKind::String(text) => Some(text),
+            ExprKind::String(text) => Some(text.shown()),
             _ => None,
         }
     }

@@ -251,7 +251,7 @@ impl Planner {
         };
         Ok(match &*expr.kind {
             ExprKind::Number { value, .. } => node(Kind::Number(*value), true),
-            ExprKind::String(text) => node(Kind::Text(Arc::clone(text)), true),
+            ExprKind::String(text) => node(Kind::Text(Arc::clone(text.shown())), true),
             ExprKind::Paren(inner) => self.node(inner, above)?,
             ExprKind::Unary {
                 op: UnaryOp::Plus,

@@ -158,13 +158,22 @@ pub(super) fn string_end(text: &str) -> Result<usize, String> {
 /// # Errors
 /// As [`string_end`]; a literal that the lexer accepted has none.
 pub(in crate::query) fn unquote(literal: &str) -> Result<String, String> {
+    let bytes = unquote_bytes(literal)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// As [`unquote`], the bytes as they are.
+///
+/// # Errors
+/// As [`unquote`].
+pub(in crate::query) fn unquote_bytes(literal: &str) -> Result<Vec<u8>, String> {
     let quote = *literal.as_bytes().first().ok_or("empty string literal")?;
     if !b"\"'`".contains(&quote) || string_end(literal)? != literal.len() {
         return Err(format!("invalid string literal: {literal}"));
     }
     let body = &literal[1..literal.len() - 1];
     if quote == b'`' {
-        return Ok(body.to_owned());
+        return Ok(body.as_bytes().to_vec());
     }
     let mut bytes = Vec::with_capacity(body.len());
     let mut at = 0;
@@ -181,7 +190,7 @@ pub(in crate::query) fn unquote(literal: &str) -> Result<String, String> {
             at += 1;
         }
     }
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(bytes)
 }
 
 enum Unit {

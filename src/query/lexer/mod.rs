@@ -7,7 +7,7 @@ mod token;
 
 use super::ast::BinaryOp;
 
-pub(super) use literal::{parse_number, unquote};
+pub(super) use literal::{parse_number, unquote, unquote_bytes};
 pub(super) use token::{Keyword, Token, TokenKind};
 
 /// Reads all tokens; the last one is the end of input or an error.

@@ -10,10 +10,8 @@ mod operator;
 mod postfix;
 mod selector;
 
-use std::sync::Arc;
-
 use super::QueryError;
-use super::ast::{Expr, ExprKind, HEIGHT_MAX, Span, UnaryOp};
+use super::ast::{Expr, ExprKind, HEIGHT_MAX, Span, Text, UnaryOp};
 use super::lexer::{self, Keyword, Token, TokenKind};
 use super::parse_error::{ParseError, nearest};
 use super::types::Type;
@@ -300,8 +298,9 @@ impl<'a> Parser<'a> {
                 self.node(ExprKind::Number { value, duration }, Type::Scalar, span)
             }
             TokenKind::String => {
-                let (text, span) = self.string()?;
-                self.node(ExprKind::String(Arc::from(text)), Type::String, span)
+                let bytes = lexer::unquote_bytes(self.word()).map_err(|reason| self.error_here(&reason))?;
+                let span = self.bump();
+                self.node(ExprKind::String(Text::new(bytes)), Type::String, span)
             }
             TokenKind::LeftParen => {
                 let start = self.bump();

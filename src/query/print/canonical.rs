@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::quote;
+use super::{quote, quote_bytes};
 use crate::model::{Interval, METRIC_NAME, Matcher, is_valid_label_name};
 use crate::query::ast::{
     AggregateExpr, At, BinaryExpr, Cardinality, DurationExpr, DurationKind, Expr, ExprKind, Matching, SubqueryExpr,
@@ -13,7 +13,7 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &*self.kind {
             ExprKind::Number { value, duration } => f.write_str(&number(*value, *duration)),
-            ExprKind::String(text) => f.write_str(&quote(text)),
+            ExprKind::String(text) => f.write_str(&quote_bytes(text.as_bytes())),
             ExprKind::Unary { op, expr } => write!(f, "{}{expr}", op.as_str()),
             ExprKind::Binary(binary) => write!(f, "{} {} {}", binary.lhs, operator(binary), binary.rhs),
             ExprKind::Aggregate(aggregate) => {

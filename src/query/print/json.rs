@@ -12,7 +12,7 @@ use crate::query::functions::{Function, Last};
 pub fn to_json(expr: &Expr) -> Value {
     match &*expr.kind {
         ExprKind::Number { value, .. } => json!({"type": "numberLiteral", "val": go_float(*value)}),
-        ExprKind::String(text) => json!({"type": "stringLiteral", "val": &**text}),
+        ExprKind::String(text) => json!({"type": "stringLiteral", "val": &**text.shown()}),
         ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": to_json(inner)}),
         ExprKind::Unary { op, expr } => json!({"type": "unaryExpr", "op": op.as_str(), "expr": to_json(expr)}),
         ExprKind::Call { function, args } => json!({

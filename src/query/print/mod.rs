@@ -11,8 +11,24 @@ pub use pretty::format;
 
 /// Returns `text` in double quotes as Go's `%q` writes it.
 pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+    quote_bytes(text.as_bytes())
+}
+
+/// As [`quote`]; bytes that are no UTF-8 become `\xff`.
+pub(super) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
+    for chunk in bytes.utf8_chunks() {
+        push_escaped(&mut out, chunk.valid());
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -30,8 +46,6 @@ pub fn quote(text: &str) -> String {
             c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
         }
     }
-    out.push('"');
-    out
 }
 
 /// Letters, marks, numbers, signs and the plain space.
