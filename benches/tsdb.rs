@@ -183,7 +183,7 @@ fn run(data: &Data) {
         slowest * 1e3
     );
     let (cpu, started) = (cpu_seconds(), Instant::now());
-    let read = read_all(&*db);
+    let read = read_all(&db);
     let (cpu, wall) = (cpu_seconds() - cpu, started.elapsed().as_secs_f64());
     assert_eq!(read, samples);
     println!(
@@ -209,11 +209,11 @@ fn read_all(db: &Db) -> usize {
     };
     let mut columns = Columns::default();
     let selection = db.select(&select).expect("the store answers");
-    let count = |series: &Box<dyn campanile::storage::Series>| {
+    let mut count = |series: &dyn campanile::storage::Series| {
         series.columns(range, &mut columns).expect("the series decodes");
         columns.len()
     };
-    selection.series.iter().map(count).sum()
+    selection.series.iter().map(|series| count(&**series)).sum()
 }
 
 fn reopen(dir: &Path) {

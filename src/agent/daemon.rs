@@ -4,6 +4,7 @@
 //! regular times compress best, and rates over them are exact.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -345,10 +346,10 @@ impl Job {
             // Dropping its handle tells a target that it is gone.
             running.retain(|target, _| wanted.contains(target));
             for target in wanted {
-                if !running.contains_key(&target) {
+                if let Entry::Vacant(place) = running.entry(target) {
                     let (handle, gone) = ShutdownHandle::new();
-                    tasks.spawn(self.scraper(&target).run(gone, shutdown.clone()));
-                    running.insert(target, handle);
+                    tasks.spawn(self.scraper(place.key()).run(gone, shutdown.clone()));
+                    place.insert(handle);
                 }
             }
             let again = async {

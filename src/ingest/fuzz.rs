@@ -12,8 +12,11 @@ use crate::model::{Labels, Millis};
 const SEED: u64 = 1;
 const DECODED_BYTES_MAX: usize = 1 << 20;
 
+/// Takes any bytes and must neither panic nor hang.
+type Target = fn(&[u8]);
+
 /// All targets, under the names of their folders in `fuzz/corpus`.
-pub static TARGETS: &[(&str, fn(&[u8]))] = &[
+pub static TARGETS: &[(&str, Target)] = &[
     ("decompress", decompress_any),
     ("influx", influx_lines),
     ("json_lines", json),

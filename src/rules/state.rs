@@ -219,7 +219,7 @@ mod tests {
             let timing = Timing { hold: Interval(hold), keep_firing: Interval(keep) };
             let (mut state, mut now, mut held_since, mut firing) = (None, Millis(0), None, false);
             for (gap, holds) in inputs {
-                now = now + Interval(gap);
+                now += Interval(gap);
                 held_since = if holds { held_since.or(Some(now)) } else { None };
                 let (next, change) = step(timing, state, holds, now);
                 match change {

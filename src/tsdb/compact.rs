@@ -247,7 +247,10 @@ pub(super) mod tests {
         block
     }
 
-    fn plan_at(blocks: &[BlockMeta], now_hours: i64) -> Option<(Vec<u64>, Vec<(i64, i64, u8)>)> {
+    /// Input blocks, and for each output its ends in hours and its level.
+    type Planned = (Vec<u64>, Vec<(i64, i64, u8)>);
+
+    fn plan_at(blocks: &[BlockMeta], now_hours: i64) -> Option<Planned> {
         let plan = plan_compaction(blocks, &[], Interval::hours(1), Millis(now_hours * HOUR))?;
         let outputs = plan.outputs.iter();
         Some((

@@ -277,8 +277,11 @@ fn packed_refs(body: &[u8], from: usize, to: usize, refs: &mut Vec<u32>) -> Resu
     Ok(())
 }
 
+/// A label's name and value, as bytes of the message.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// Resolves references to names and values.
-fn pairs<'a>(refs: &[u32], symbol: impl Fn(u32) -> Option<&'a [u8]>) -> Result<Vec<(&'a [u8], &'a [u8])>, String> {
+fn pairs<'a>(refs: &[u32], symbol: impl Fn(u32) -> Option<&'a [u8]>) -> Result<Vec<Pair<'a>>, String> {
     if !refs.len().is_multiple_of(2) {
         return Err(format!("{} label references: a name has no value", refs.len()));
     }
