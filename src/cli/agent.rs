@@ -11,6 +11,7 @@ use crate::io::disk::{Disk, OsDisk};
 use crate::io::http_client::ReqwestClient;
 use crate::io::{OsRandom, ShutdownHandle, SystemClock, files};
 use crate::model::{Interval, yaml};
+use crate::server::Logging;
 
 /// Collect this host's metrics, scrape endpoints, and push to a server.
 #[derive(Debug, Args)]
@@ -33,6 +34,9 @@ pub(crate) struct AgentArgs {
     /// The host's file system, when it is not /.
     #[arg(long)]
     host_root: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as info,campanile::agent=debug.
+    #[arg(long, alias = "log.level", value_name = "LEVEL", default_value = "info")]
+    log_level: String,
 }
 
 /// Runs until it is told to stop.
@@ -47,6 +51,11 @@ pub(crate) fn run(args: AgentArgs) -> ExitCode {
 }
 
 fn start(args: &AgentArgs) -> Result<(), String> {
+    let logging = Logging {
+        json: false,
+        filter: args.log_level.clone(),
+    };
+    logging.start()?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let config = config(args, &*disk)?;
     disk.create_dir_all(&args.data_dir)
