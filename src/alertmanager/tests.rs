@@ -611,6 +611,32 @@ fn golden(name: &str, found: &str) {
     assert_eq!(found, expected, "{name} (UPDATE_GOLDEN=1 rewrites it)");
 }
 
+#[test]
+fn files_are_read_or_refused_as_recorded() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/alertmanager");
+    let disk = SimDisk::seeded(1);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yml"));
+    files.sort();
+    assert!(files.len() > 10);
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = match Config::parse(&disk, &name, &text, "/conf".as_ref()) {
+            Ok(config) => {
+                assert!(!config.original.contains("hunter2"), "{name}: a secret is shown");
+                format!("{:?}\n{}", config.summary(), config.original)
+            }
+            Err(ConfigError::Yaml(error)) => error.with_snippet() + "\n",
+            Err(error) => format!("{error}\n"),
+        };
+        golden(&name.replace(".yml", ".txt"), &found);
+    }
+}
+
 const PRESETS: &str = r#"
 route: {receiver: all, group_by: [alertname], group_wait: 0s, group_interval: 1s}
 receivers:
