@@ -67,14 +67,8 @@ mod tests {
     use super::*;
     use crate::query::script::{self, When};
 
-    /// Runs the scripts in the folder that `PROMQL_SCRIPTS` names, where there is one: Prometheus's own, which are not ours to
-    /// copy.
-    #[test]
-    fn the_scripts_of_the_reference_pass() {
-        let Some(folder) = std::env::var_os("PROMQL_SCRIPTS") else {
-            return;
-        };
-        let only = std::env::var("PROMQL_ONLY").unwrap_or_default();
+    /// Runs all scripts in a folder.
+    fn run_scripts(folder: &std::path::Path) {
         let mut failed = String::new();
         let (mut evals, mut failures) = (0, 0);
         let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -87,9 +81,6 @@ mod tests {
             .filter(|file| file.extension().is_some_and(|end| end == "test"))
         {
             let name = file.file_name().unwrap().to_string_lossy().into_owned();
-            if !name.contains(&only) {
-                continue;
-            }
             let text = std::fs::read_to_string(file).unwrap();
             let report = script::run(&text, &|store, expr, when| {
                 let options = QueryOptions::default();
@@ -106,5 +97,36 @@ mod tests {
             }
         }
         assert!(failed.is_empty(), "{failures} of {evals} evaluations failed\n{failed}");
+    }
+
+    #[test]
+    fn our_own_scripts_pass() {
+        run_scripts(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/query"));
+    }
+
+    /// Prometheus's own scripts are not ours to copy: they run where `PROMQL_SCRIPTS` names their folder.
+    #[test]
+    fn the_scripts_of_the_reference_pass() {
+        if let Some(folder) = std::env::var_os("PROMQL_SCRIPTS") {
+            run_scripts(std::path::Path::new(&folder));
+        }
+    }
+
+    #[test]
+    fn every_function_has_a_case() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/query");
+        let cases = std::fs::read_to_string(folder.join("every_function.test")).unwrap();
+        for function in crate::query::functions::FUNCTIONS {
+            assert!(
+                cases.contains(&format!(" {}(", function.name)),
+                "{} has no case",
+                function.name
+            );
+            assert!(
+                crate::query::parse(function.example).is_ok(),
+                "{}: its example is no query",
+                function.name
+            );
+        }
     }
 }

@@ -7,6 +7,8 @@ mod buckets;
 mod reset;
 mod stats;
 mod sum;
+#[cfg(test)]
+mod tests;
 mod text;
 mod trim;
 mod validate;

@@ -302,9 +302,11 @@ impl<'a, 'e> Join<'a, 'e> {
     /// The `one` side must have at most one element in each match group, at each step at which the other side has any at all.
     fn check_one(&self, groups: &[Group], many: &[Row], one: &[Row], fills: bool) -> Result<(), QueryError> {
         let mut first: Option<(usize, usize, usize)> = None;
+        let mut asked_at: Vec<bool> = Vec::new();
         for group in groups.iter().filter(|group| group.one.len() > 1) {
             let mut owner: Vec<Option<usize>> = vec![None; self.grid.count];
             for row in &group.one {
+                self.evaluator.budget.check()?;
                 for (step, owner) in owner.iter_mut().enumerate() {
                     if !one[*row].is_present(step) {
                         continue;
@@ -312,8 +314,11 @@ impl<'a, 'e> Join<'a, 'e> {
                     match *owner {
                         None => *owner = Some(*row),
                         Some(other) => {
-                            let asked = fills || many.iter().any(|row| row.is_present(step));
-                            if asked && first.is_none_or(|(known, _, at)| (step, *row) < (known, at)) {
+                            if asked_at.is_empty() {
+                                let any = |step| fills || many.iter().any(|row| row.is_present(step));
+                                asked_at = (0..self.grid.count).map(any).collect();
+                            }
+                            if asked_at[step] && first.is_none_or(|(known, _, at)| (step, *row) < (known, at)) {
                                 first = Some((step, other, *row));
                             }
                         }
@@ -374,7 +379,18 @@ impl Work<'_, '_, '_> {
         }
         let steps = self.join.grid.count;
         // Which row of the `one` side is there, by step.
-        let owner = |step: usize| one.iter().copied().find(|row| self.one[*row].is_present(step));
+        let mut owners: Vec<Option<usize>> = vec![None; if one.len() > 1 { steps } else { 0 }];
+        for row in one {
+            for (step, owner) in owners.iter_mut().enumerate() {
+                if self.one[*row].is_present(step) {
+                    *owner = Some(*row);
+                }
+            }
+        }
+        let owner = |step: usize| match one[..] {
+            [only] => self.one[only].is_present(step).then_some(only),
+            _ => owners.get(step).copied().flatten(),
+        };
         let single = match one[..] {
             [only] => Some(&self.one[only]),
             _ => None,
@@ -384,6 +400,7 @@ impl Work<'_, '_, '_> {
         let one_to_one = self.join.binary.matching.cardinality == Cardinality::OneToOne;
         let no_labels = Labels::empty();
         for at in many {
+            self.join.evaluator.budget.check()?;
             let row = &self.many[*at];
             if let Some(single) = single
                 && many.len() == 1

@@ -86,6 +86,11 @@ impl Budget {
         }
     }
 
+    /// Asks whether a column of so many steps fits into memory at all, before it is made.
+    pub(super) fn column(self: &Arc<Self>, steps: usize) -> Result<(), QueryError> {
+        self.hold(steps.saturating_mul(size_of::<f64>())).map(drop)
+    }
+
     /// Returns how much memory may still be set aside.
     pub(super) fn bytes_left(&self) -> u64 {
         let used = self.bytes.load(Ordering::Relaxed);
@@ -105,8 +110,16 @@ impl Held {
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), QueryError> {
         let bytes = bytes as u64;
         let budget = &self.budget;
-        let total = budget.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.bytes += bytes;
+        let before = budget.bytes.load(Ordering::Relaxed);
+        let fits = before
+            .checked_add(bytes)
+            .is_some_and(|total| total <= budget.options.memory_bytes_max);
+        let total = if fits {
+            budget.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+        } else {
+            u64::MAX
+        };
+        self.bytes += if fits { bytes } else { 0 };
         if total > budget.options.memory_bytes_max {
             return Err(QueryError::Limit(format!(
                 "query needs too much memory for its results: more than the limit of {} bytes; \

@@ -85,7 +85,7 @@ impl Evaluator<'_> {
             };
             let mut value = String::new();
             found.expand(replacement, &mut value);
-            relabel(row, dst, &value);
+            relabel(row, dst, &value)?;
         }
         matrix.rows = join(std::mem::take(&mut matrix.rows))?;
         Ok(matrix)
@@ -107,7 +107,7 @@ impl Evaluator<'_> {
             self.budget.check()?;
             let values: Vec<&str> = sources.iter().map(|source| row.labels.value(source)).collect();
             let value = values.join(separator.text());
-            relabel(row, dst, &value);
+            relabel(row, dst, &value)?;
         }
         matrix.rows = join(std::mem::take(&mut matrix.rows))?;
         Ok(matrix)
@@ -117,12 +117,22 @@ impl Evaluator<'_> {
 /// The largest compiled pattern of `label_replace`, in bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
+/// The longest label value that a query may build, in bytes: nested calls double it each time.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
 /// A name that is set on purpose stays.
-fn relabel(row: &mut Row, name: &str, value: &str) {
+fn relabel(row: &mut Row, name: &str, value: &str) -> Result<(), QueryError> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(QueryError::Limit(format!(
+            "label {name:?} becomes {} bytes long, the limit is {VALUE_BYTES_MAX}",
+            value.len()
+        )));
+    }
     let mut labels = row.labels.to_builder();
     labels.set(name, value);
     row.labels = labels.build();
     if name == METRIC_NAME {
         row.drop_name = false;
     }
+    Ok(())
 }

@@ -14,6 +14,8 @@ mod matrix;
 mod notes;
 mod operators;
 mod plan;
+#[cfg(test)]
+mod property;
 mod quantile;
 mod rollup;
 mod select;
@@ -136,8 +138,9 @@ impl Evaluator<'_> {
                 }])
             }
             Type::InstantVector => {
-                let matrix = self.vector(plan, grid, notes)?;
-                let rows = labels::finish(matrix.rows)?;
+                let Matrix { rows, mut held } = self.vector(plan, grid, notes)?;
+                held.grow(rows.iter().map(|row| row.floats.len() * size_of::<Sample>()).sum())?;
+                let rows = labels::finish(rows)?;
                 if instant {
                     return Ok(QueryValue::Vector(
                         rows.into_iter().filter_map(|row| sample_of(row, grid)).collect(),
@@ -163,15 +166,21 @@ impl Evaluator<'_> {
 
     /// Evaluates a node that yields an instant vector, handing on its rows as they come. No row is blank.
     fn stream(&self, node: &Node, grid: Grid, notes: &mut Notes, sink: &mut Sink<'_>) -> Result<(), QueryError> {
-        self.budget.check()?;
+        self.budget.column(grid.count)?;
         if grid.count == 0 {
             return Ok(());
         }
         if node.invariant && grid.count > 1 {
-            return self.stream(node, grid.first_step(), notes, &mut |rows| {
-                let repeated = rows.iter().map(Row::bytes).sum::<usize>().saturating_mul(grid.count);
-                let _held = self.budget.hold(repeated)?;
-                sink(rows.into_iter().map(|row| row.repeated(grid.count)).collect())
+            return self.stream(node, grid.first_step(), notes, &mut |mut rows| {
+                while !rows.is_empty() {
+                    let rest = rows.split_off(rows.len().min(select::batch_rows(grid.count)));
+                    let _held = self
+                        .budget
+                        .hold(rows.len().saturating_mul(grid.count.saturating_mul(8)))?;
+                    sink(rows.into_iter().map(|row| row.repeated(grid.count)).collect())?;
+                    rows = rest;
+                }
+                Ok(())
             });
         }
         match node.shared {
@@ -259,7 +268,7 @@ impl Evaluator<'_> {
 
     /// Evaluates a node that yields a scalar.
     fn scalars(&self, node: &Node, grid: Grid, notes: &mut Notes) -> Result<Scalars, QueryError> {
-        self.budget.check()?;
+        self.budget.column(grid.count)?;
         if node.invariant && grid.count > 1 {
             let value = self.scalars(node, grid.first_step(), notes)?;
             return Ok(Scalars::Constant(value.at(0)));

@@ -22,7 +22,8 @@ const BATCH_ROWS_MAX: usize = 4096;
 /// Below this many steps, all series together, threads cost more than they save.
 const PARALLEL_STEPS_MIN: usize = 1 << 12;
 
-fn batch_rows(steps: usize) -> usize {
+/// Returns how many rows a batch holds.
+pub(super) fn batch_rows(steps: usize) -> usize {
     (BATCH_VALUES / steps.max(1)).clamp(8, BATCH_ROWS_MAX)
 }
 
@@ -220,6 +221,7 @@ impl Evaluator<'_> {
             params: &params,
             grid,
             span: args[0].span,
+            budget: &self.budget,
         };
         match &arg.kind {
             Kind::Matrix(window) => {
@@ -255,7 +257,7 @@ impl Evaluator<'_> {
                 columns.start_times.clear();
                 columns.histogram_start_times.clear();
             }
-            Ok(self.roll(job, columns, series.labels(), false))
+            self.roll(job, columns, series.labels(), false)
         })
     }
 
@@ -275,39 +277,43 @@ impl Evaluator<'_> {
                 let columns = columns_of(&row, inner);
                 self.roll(job, &columns, row.labels, row.drop_name)
             };
-            let parallel = rows.len() > 1 && rows.len().saturating_mul(inner.count) > PARALLEL_STEPS_MIN;
-            let rolled: Vec<(Option<Row>, Notes)> = match parallel {
-                true => rows.into_par_iter().map(work).collect(),
-                false => rows.into_iter().map(work).collect(),
-            };
-            let mut rows = Vec::with_capacity(rolled.len());
-            for (row, more) in rolled {
-                said.merge(more);
-                rows.extend(row);
+            let mut left = rows;
+            while !left.is_empty() {
+                let rest = left.split_off(left.len().min(batch_rows(job.grid.count)));
+                let _held = self
+                    .budget
+                    .hold(left.len().saturating_mul(job.grid.count.saturating_mul(8)))?;
+                let parallel = left.len() > 1 && left.len().saturating_mul(inner.count) > PARALLEL_STEPS_MIN;
+                let rolled: Vec<Loaded> = match parallel {
+                    true => left.into_par_iter().map(work).collect(),
+                    false => left.into_iter().map(work).collect(),
+                };
+                let mut rows = Vec::with_capacity(rolled.len());
+                for rolled in rolled {
+                    let (row, more) = rolled?;
+                    said.merge(more);
+                    rows.extend(row);
+                }
+                sink(rows)?;
+                left = rest;
             }
-            sink(rows)
+            Ok(())
         })?;
         notes.merge(said);
         Ok(())
     }
 
-    fn roll(
-        &self,
-        job: &Job<'_>,
-        columns: &Columns,
-        labels: crate::model::Labels,
-        drop_name: bool,
-    ) -> (Option<Row>, Notes) {
+    fn roll(&self, job: &Job<'_>, columns: &Columns, labels: crate::model::Labels, drop_name: bool) -> Loaded {
         let mut row = Row::empty(labels, drop_name || !job.rollup.keeps_name(), job.grid.count);
         let mut said = Notes::default();
         let labels = row.labels.clone();
         let metric = labels.metric_name().unwrap_or_default();
-        let looked_at = rollup::roll(job, columns, &mut row, metric, &mut said);
+        let looked_at = rollup::roll(job, columns, &mut row, metric, &mut said)?;
         self.budget.looked_at(looked_at);
         if matches!(job.rollup, Rollup::Rate | Rollup::Increase) {
             note_gauge(&row, metric, job.span, &mut said);
         }
-        ((!row.is_blank()).then_some(row), said)
+        Ok(((!row.is_blank()).then_some(row), said))
     }
 
     /// A range selector by itself.

@@ -7,7 +7,7 @@ use super::{About, hold_row};
 use crate::model::{CounterResetHint, FloatHistogram, FloatSum, HistogramSum, Labels};
 use crate::query::QueryError;
 use crate::query::ast::AggregateOp;
-use crate::query::eval::budget::Held;
+use crate::query::eval::budget::{Budget, Held};
 use crate::query::eval::matrix::{ABSENT, Row, Scalars, Value, is_absent};
 use crate::query::eval::notes::{Notes, Operation};
 use crate::query::eval::quantile;
@@ -168,7 +168,14 @@ impl Accumulator {
         Ok(())
     }
 
-    pub(super) fn finish(self, labels: Labels, param: &Scalars, about: About, notes: &mut Notes) -> Row {
+    pub(super) fn finish(
+        self,
+        labels: Labels,
+        param: &Scalars,
+        about: About,
+        notes: &mut Notes,
+        budget: &Budget,
+    ) -> Result<Row, QueryError> {
         let floats: Vec<f64> = match self.floats {
             Floats::Sum(sums) => sums
                 .into_iter()
@@ -192,7 +199,7 @@ impl Accumulator {
                 let deviation = about.op == AggregateOp::Stddev;
                 spreads.into_iter().map(|spread| spread.value(deviation)).collect()
             }
-            Floats::All(rows) => quantiles(&rows, param),
+            Floats::All(rows) => quantiles(&rows, param, budget)?,
         };
         let mut row = Row::of_floats(labels, self.drop_name, floats);
         for (step, histograms) in self.histograms.into_iter().enumerate() {
@@ -209,22 +216,22 @@ impl Accumulator {
                 row.set(step, Value::Histogram(Arc::new(histogram)));
             }
         }
-        row
+        Ok(row)
     }
 }
 
-fn quantiles(rows: &[Vec<f64>], param: &Scalars) -> Vec<f64> {
+fn quantiles(rows: &[Vec<f64>], param: &Scalars, budget: &Budget) -> Result<Vec<f64>, QueryError> {
     let steps = rows.first().map_or(0, Vec::len);
     let mut values = Vec::with_capacity(rows.len());
     (0..steps)
         .map(|step| {
+            budget.check()?;
             values.clear();
             values.extend(rows.iter().map(|row| row[step]).filter(|value| !is_absent(*value)));
-            if values.is_empty() {
-                ABSENT
-            } else {
-                quantile::of_values(param.at(step), &mut values)
-            }
+            Ok(match values.is_empty() {
+                true => ABSENT,
+                false => quantile::of_values(param.at(step), &mut values),
+            })
         })
         .collect()
 }

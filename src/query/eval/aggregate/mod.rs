@@ -122,13 +122,14 @@ impl Evaluator<'_> {
             note_bad_quantiles(aggregate, param, grid, notes);
         }
         held.grow(accumulators.len() * grid.count * size_of::<f64>())?;
-        let rows = groups
-            .labels
-            .into_iter()
-            .zip(accumulators)
-            .map(|(labels, accumulator)| accumulator.finish(labels, param, about, notes))
-            .filter(|row| !row.is_blank())
-            .collect();
+        let mut rows = Vec::with_capacity(accumulators.len());
+        for (labels, accumulator) in groups.labels.into_iter().zip(accumulators) {
+            self.budget.check()?;
+            let row = accumulator.finish(labels, param, about, notes, &self.budget)?;
+            if !row.is_blank() {
+                rows.push(row);
+            }
+        }
         Ok(Matrix { rows, held })
     }
 }

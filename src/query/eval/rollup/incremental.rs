@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::rate::{self, Extrapolation};
-use super::{Job, advance};
+use super::{CHECK_SAMPLES, Job, advance};
+use crate::query::QueryError;
 use crate::query::functions::Rollup;
 use crate::storage::Columns;
 
@@ -11,12 +12,12 @@ use crate::storage::Columns;
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Fills `out`, for a series of floats alone; `None` when there is no shortcut for the function and these samples.
-pub(super) fn roll(job: &Job<'_>, columns: &Columns, out: &mut [f64]) -> Option<u64> {
+pub(super) fn roll(job: &Job<'_>, columns: &Columns, out: &mut [f64]) -> Result<Option<u64>, QueryError> {
     let (times, values) = (&columns.times[..], &columns.values[..]);
-    Some(match job.rollup {
-        Rollup::Rate => rates(job, times, values, out, true, true),
-        Rollup::Increase => rates(job, times, values, out, true, false),
-        Rollup::Delta => rates(job, times, values, out, false, false),
+    Ok(Some(match job.rollup {
+        Rollup::Rate => rates(job, times, values, out, true, true)?,
+        Rollup::Increase => rates(job, times, values, out, true, false)?,
+        Rollup::Delta => rates(job, times, values, out, false, false)?,
         Rollup::Count => each(job, times, out, |window| Some(window.len() as f64)),
         Rollup::Present => each(job, times, out, |_| Some(1.0)),
         Rollup::First => each(job, times, out, |window| Some(values[window.start])),
@@ -30,17 +31,21 @@ pub(super) fn roll(job: &Job<'_>, columns: &Columns, out: &mut [f64]) -> Option<
         }),
         Rollup::Resets => counted(job, times, values, out, |old, new| new < old),
         Rollup::Sum => {
-            let sums = exact_sums(values)?;
+            let Some(sums) = exact_sums(values) else {
+                return Ok(None);
+            };
             each(job, times, out, |window| Some(sums[window.end] - sums[window.start]))
         }
         Rollup::Avg => {
-            let sums = exact_sums(values)?;
+            let Some(sums) = exact_sums(values) else {
+                return Ok(None);
+            };
             each(job, times, out, |window| {
                 Some((sums[window.end] - sums[window.start]) / window.len() as f64)
             })
         }
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
 }
 
 fn seconds(millis: i64) -> f64 {
@@ -71,7 +76,14 @@ fn each(
     looked_at
 }
 
-fn rates(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counter: bool, per_second: bool) -> u64 {
+fn rates(
+    job: &Job<'_>,
+    times: &[i64],
+    values: &[f64],
+    out: &mut [f64],
+    counter: bool,
+    per_second: bool,
+) -> Result<u64, QueryError> {
     // Where the counter fell: what it had reached before is added again.
     let falls: Vec<usize> = match counter {
         true => (1..values.len()).filter(|at| values[*at] < values[*at - 1]).collect(),
@@ -80,6 +92,7 @@ fn rates(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counter:
     let mut first_fall = 0;
     let mut bounds = (0, 0);
     let mut looked_at = 0;
+    let mut fallen = 0;
     for (step, out) in out.iter_mut().enumerate() {
         let end = job.selector.reference(job.grid.at(step));
         let start = end.saturating_sub(job.range);
@@ -95,6 +108,11 @@ fn rates(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counter:
         }
         for fall in falls[first_fall..].iter().take_while(|fall| **fall < to) {
             increase += values[*fall - 1];
+            fallen += 1;
+        }
+        if fallen > CHECK_SAMPLES {
+            job.budget.check()?;
+            fallen = 0;
         }
         let factor = rate::factor(&Extrapolation {
             start,
@@ -109,7 +127,7 @@ fn rates(job: &Job<'_>, times: &[i64], values: &[f64], out: &mut [f64], counter:
         });
         *out = increase * factor;
     }
-    looked_at
+    Ok(looked_at)
 }
 
 /// The largest (or smallest) value of each window, by a queue of candidates; NaN counts only where there is nothing else.

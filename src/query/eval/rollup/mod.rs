@@ -9,12 +9,14 @@ mod window;
 
 pub(super) use rate::{interpolate, interpolate_histograms};
 
+use super::budget::Budget;
 use super::matrix::{Grid, Row, Scalars};
 use super::notes::Notes;
 use super::plan::Selector;
 use std::sync::Arc;
 
 use crate::model::{CounterResetHint, FloatHistogram, HistogramSample, is_stale};
+use crate::query::QueryError;
 use crate::query::ast::{Boundary, Span};
 use crate::query::functions::Rollup;
 use crate::storage::Columns;
@@ -31,7 +33,11 @@ pub(super) struct Job<'a> {
     pub(super) grid: Grid,
     /// Where annotations point: the function's first argument.
     pub(super) span: Span,
+    pub(super) budget: &'a Budget,
 }
+
+/// How many samples are looked at between two looks at the budget.
+const CHECK_SAMPLES: u64 = 1 << 16;
 
 /// A window of samples, and what is known about it.
 #[derive(Clone, Copy)]
@@ -61,18 +67,38 @@ struct Series<'a> {
 }
 
 /// Fills `row` with the function's values; returns how many samples the windows held, all steps together.
-pub(super) fn roll(job: &Job<'_>, columns: &Columns, row: &mut Row, metric: &str, notes: &mut Notes) -> u64 {
+///
+/// # Errors
+/// When the query is to end.
+pub(super) fn roll(
+    job: &Job<'_>,
+    columns: &Columns,
+    row: &mut Row,
+    metric: &str,
+    notes: &mut Notes,
+) -> Result<u64, QueryError> {
     let plain = columns.histograms.is_empty() && columns.start_times.is_empty() && job.selector.boundary.is_none();
-    if plain && let Some(looked_at) = incremental::roll(job, columns, &mut row.floats) {
-        return looked_at;
+    if plain && let Some(looked_at) = incremental::roll(job, columns, &mut row.floats)? {
+        return Ok(looked_at);
     }
+    in_windows(job, columns, row, metric, notes)
+}
+
+/// The plain way: each window by itself.
+fn in_windows(
+    job: &Job<'_>,
+    columns: &Columns,
+    row: &mut Row,
+    metric: &str,
+    notes: &mut Notes,
+) -> Result<u64, QueryError> {
     let series = Series {
         columns,
         resets: resets_of(job.rollup, columns),
         metric,
     };
-    let mut looked_at = 0;
-    let mut windows = Windows::new(job, columns);
+    let (mut looked_at, mut checked_at) = (0, 0);
+    let mut windows = Windows::new(job);
     for step in 0..job.grid.count {
         let view = windows.next(step, &series);
         let held = view.times.len() + view.histograms.len();
@@ -80,11 +106,15 @@ pub(super) fn roll(job: &Job<'_>, columns: &Columns, row: &mut Row, metric: &str
             continue;
         }
         looked_at += held as u64;
+        if looked_at - checked_at > CHECK_SAMPLES {
+            job.budget.check()?;
+            checked_at = looked_at;
+        }
         if let Some(value) = window::compute(job, &series, &view, notes) {
             row.set(step, value);
         }
     }
-    looked_at
+    Ok(looked_at)
 }
 
 /// Removes stale markers: a window does not see them.
@@ -171,7 +201,7 @@ struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    fn new(job: &Job<'a>, _columns: &Columns) -> Windows<'a> {
+    fn new(job: &Job<'a>) -> Windows<'a> {
         let (before, after) = match job.selector.boundary {
             None => (0, 0),
             Some(Boundary::Anchored) => (job.lookback, 0),
@@ -229,4 +259,88 @@ fn advance<T>(bounds: &mut (usize, usize), samples: &[T], low: i64, high: i64, t
         from += 1;
     }
     *bounds = (from, to);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+    use crate::query::QueryOptions;
+    use proptest::prelude::*;
+
+    const SHORTCUTS: [Rollup; 15] = [
+        Rollup::Rate,
+        Rollup::Increase,
+        Rollup::Delta,
+        Rollup::Count,
+        Rollup::Present,
+        Rollup::First,
+        Rollup::Last,
+        Rollup::TsOfFirst,
+        Rollup::TsOfLast,
+        Rollup::Max,
+        Rollup::Min,
+        Rollup::Changes,
+        Rollup::Resets,
+        Rollup::Sum,
+        Rollup::Avg,
+    ];
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            8 => (0i32..30).prop_map(f64::from),
+            1 => -5.0..5.0f64,
+            1 => prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(-0.0), Just(9e15)],
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn shortcuts_give_the_digits_of_the_plain_way(
+            samples in prop::collection::vec((1i64..40, value()), 0..60),
+            range in 1i64..200,
+            step in 1i64..80,
+            offset in -50i64..50,
+        ) {
+            let mut columns = Columns::default();
+            let mut time = 0;
+            for (gap, value) in samples {
+                time += gap;
+                columns.times.push(time);
+                columns.values.push(value);
+            }
+            let selector = Selector {
+                matchers: Vec::new(),
+                offset,
+                at: None,
+                boundary: None,
+                totals_only: false,
+                func: "",
+                grouping: None,
+            };
+            let budget = Budget::new(&QueryOptions::default());
+            for rollup in SHORTCUTS {
+                let job = Job {
+                    rollup,
+                    selector: &selector,
+                    range,
+                    lookback: 300,
+                    params: &[],
+                    grid: Grid::range(0, 1500, step),
+                    span: Span::default(),
+                    budget: &budget,
+                };
+                let mut short = Row::empty(Labels::empty(), false, job.grid.count);
+                let mut plain = short.clone();
+                let mut notes = Notes::default();
+                let looked_at = roll(&job, &columns, &mut short, "m", &mut notes).unwrap();
+                let expected = in_windows(&job, &columns, &mut plain, "m", &mut notes).unwrap();
+                prop_assert!(looked_at == expected, "{:?} looked at {} of {}", rollup, looked_at, expected);
+                for (step, (short, plain)) in short.floats.iter().zip(&plain.floats).enumerate() {
+                    let same = short.to_bits() == plain.to_bits() || short.is_nan() && plain.is_nan();
+                    prop_assert!(same, "{:?} at step {}: {} instead of {}", rollup, step, short, plain);
+                }
+            }
+        }
+    }
 }

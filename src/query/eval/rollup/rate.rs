@@ -311,7 +311,8 @@ fn ends<T>(samples: &[T], view: &View<'_>, smoothed: bool, time: impl Fn(&T) -> 
 /// The value at `time` on the line between two samples; a counter that fell began at zero.
 pub(in crate::query::eval) fn interpolate(before: (i64, f64), after: (i64, f64), time: i64, counter: bool) -> f64 {
     let from = if counter && after.1 < before.1 { 0.0 } else { before.1 };
-    from + (after.1 - from) * (time - before.0) as f64 / (after.0 - before.0) as f64
+    let (passed, between) = (time.saturating_sub(before.0), after.0.saturating_sub(before.0));
+    from + (after.1 - from) * passed as f64 / between as f64
 }
 
 fn bounded(job: &Job<'_>, view: &View<'_>, kind: Kind, smoothed: bool) -> Option<f64> {
@@ -361,7 +362,7 @@ pub(in crate::query::eval) fn interpolate_histograms(
     if time == after.at.0 {
         return Some(result);
     }
-    let fraction = (time - before.at.0) as f64 / (after.at.0 - before.at.0) as f64;
+    let fraction = time.saturating_sub(before.at.0) as f64 / after.at.0.saturating_sub(before.at.0) as f64;
     if counter && after.histogram.is_reset_since(&before.histogram) {
         result.scale(fraction);
         return Some(result);

@@ -327,7 +327,7 @@ fn instant_rate(
     let [.., before, now] = candidates[..] else {
         return None;
     };
-    let interval = now.time - before.time;
+    let interval = now.time.saturating_sub(before.time);
     if interval == 0 {
         return None;
     }
