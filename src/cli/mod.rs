@@ -12,6 +12,7 @@ mod serve;
 mod test;
 mod test_promql;
 mod test_rules;
+mod tsdb;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     Fmt(fmt::FmtArgs),
     Query(query::QueryArgs),
     Test(test::TestArgs),
+    Tsdb(tsdb::TsdbArgs),
     /// Print the licence of Campanile.
     Licence,
 }
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(args) => fmt::run(args),
         Command::Query(args) => query::run(args),
         Command::Test(args) => test::run(args),
+        Command::Tsdb(args) => tsdb::run(args),
         Command::Licence => {
             print!("{}", include_str!("../../LICENSE"));
             ExitCode::SUCCESS

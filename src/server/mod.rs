@@ -61,6 +61,7 @@ static TABLES: &[&[&dyn Metric]] = &[
     ingest::METRICS,
     rules::METRICS,
     tsdb::METRICS,
+    tsdb::BLOCK_METRICS,
     status::METRICS,
 ];
 

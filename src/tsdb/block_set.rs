@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
-use super::block::{Block, BlockCache, BlockId, BlockMeta, BlockWriter, NewBlock, WriteError};
+use super::block::{Block, BlockCache, BlockId, BlockMeta, BlockWriter, NewBlock, PAGES_CORRUPT, WriteError};
+use super::compact::{COMPACTIONS, COMPACTIONS_FAILED};
 use super::manifest::{self, Lost, Manifest};
 use super::postings::Selector;
 use super::tombstone::{Tombstone, Tombstones};
@@ -25,11 +26,21 @@ use crate::io::disk::Disk;
 use crate::io::log::Position;
 use crate::model::{Matcher, TimeRange};
 use crate::storage::{Series, StorageError};
-use crate::telemetry::{Counter, Gauge};
+use crate::telemetry::{Counter, Gauge, Metric};
 
-pub(crate) static BLOCKS: Gauge = Gauge::new("campanile_tsdb_blocks", "Live blocks.");
-pub(crate) static BLOCKS_BYTES: Gauge = Gauge::new("campanile_tsdb_blocks_bytes", "Bytes of the live blocks.");
-pub(crate) static QUARANTINED: Counter = Counter::new(
+/// What blocks tell about themselves; blocks and compactions under the names that public dashboards watch.
+pub static BLOCK_METRICS: &[&dyn Metric] = &[
+    &BLOCKS,
+    &BLOCKS_BYTES,
+    &QUARANTINED,
+    &PAGES_CORRUPT,
+    &COMPACTIONS,
+    &COMPACTIONS_FAILED,
+];
+
+static BLOCKS: Gauge = Gauge::new("prometheus_tsdb_blocks_loaded", "Live blocks.");
+static BLOCKS_BYTES: Gauge = Gauge::new("prometheus_tsdb_storage_blocks_bytes", "Bytes of the live blocks.");
+static QUARANTINED: Counter = Counter::new(
     "campanile_tsdb_blocks_quarantined_total",
     "Blocks and manifests that were damaged and set aside.",
 );

@@ -17,6 +17,16 @@ use super::merge::merge_columns;
 use super::tombstone::{Tombstone, Tombstones};
 use crate::model::{Interval, Millis, TimeRange};
 use crate::storage::{Columns, Series, StorageError};
+use crate::telemetry::Counter;
+
+pub(super) static COMPACTIONS: Counter = Counter::new(
+    "prometheus_tsdb_compactions_total",
+    "Compactions that were carried out.",
+);
+pub(super) static COMPACTIONS_FAILED: Counter = Counter::new(
+    "prometheus_tsdb_compactions_failed_total",
+    "Compactions that failed and changed nothing.",
+);
 
 /// Lengths of the windows by level; level 0 is what the head cuts.
 const WINDOWS: [(u8, Interval); 3] = [
@@ -111,8 +121,19 @@ fn plan(inputs: &[&BlockMeta], window: TimeRange, level: u8) -> Plan {
 /// Carries a plan out: writes the outputs, publishes them in place of the inputs, removes the inputs.
 ///
 /// # Errors
-/// [`WriteError`]; the set is then as it was before, and what was written is garbage that the next opening removes.
+/// [`WriteError`]; the set is then as it was before. When an input turned out to be corrupt, leave it out of the next plan.
 pub fn carry_out(set: &BlockSet, plan: &Plan) -> Result<Vec<BlockMeta>, WriteError> {
+    let done = replace(set, plan);
+    let counter = if done.is_ok() {
+        &COMPACTIONS
+    } else {
+        &COMPACTIONS_FAILED
+    };
+    counter.inc();
+    done
+}
+
+fn replace(set: &BlockSet, plan: &Plan) -> Result<Vec<BlockMeta>, WriteError> {
     let snapshot = set.snapshot();
     let inputs: Vec<Arc<Block>> = snapshot
         .blocks
@@ -247,7 +268,7 @@ pub(super) mod tests {
         block
     }
 
-    /// Input blocks, and for each output its ends in hours and its level.
+    /// Inputs, and the ends and level of each output.
     type Planned = (Vec<u64>, Vec<(i64, i64, u8)>);
 
     fn plan_at(blocks: &[BlockMeta], now_hours: i64) -> Option<Planned> {

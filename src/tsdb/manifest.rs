@@ -73,6 +73,22 @@ pub(crate) struct Found {
     pub(crate) numbers: Vec<u64>,
 }
 
+impl Manifest {
+    /// Reads the newest manifest of a directory of blocks that can be read, with what is wrong with newer ones. Changes
+    /// nothing, and needs no lock.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`] when there is no such directory.
+    pub fn newest(disk: &dyn Disk, dir: &Path) -> Result<(Option<Manifest>, Vec<String>), WriteError> {
+        let found = load(disk, dir)?;
+        let unreadable = found.unreadable.iter();
+        let problems = unreadable
+            .map(|(path, reason)| format!("{}: {reason}", path.display()))
+            .collect();
+        Ok((found.newest, problems))
+    }
+}
+
 /// Reads the manifests of a directory, newest first, until one is whole.
 pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Found, WriteError> {
     let mut found = Found::default();

@@ -1,6 +1,5 @@
 //! How the store is watched: our own names, and beside them the Prometheus names that public dashboards and alerts use.
 
-use super::{block, block_set};
 use crate::telemetry::{Counter, Gauge, Histogram, Metric, SECONDS};
 
 pub(crate) static SAMPLES_APPENDED: Counter = Counter::new(
@@ -71,10 +70,6 @@ pub(crate) static CUT_FAILURES: Counter = Counter::new(
 
 /// All of the store's metrics.
 pub static METRICS: &[&dyn Metric] = &[
-    &block::PAGES_CORRUPT,
-    &block_set::BLOCKS,
-    &block_set::BLOCKS_BYTES,
-    &block_set::QUARANTINED,
     &SAMPLES_APPENDED,
     &HISTOGRAMS_APPENDED,
     &EXEMPLARS_APPENDED,

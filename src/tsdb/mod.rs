@@ -28,7 +28,7 @@ mod status;
 pub(crate) mod testing;
 mod tombstone;
 
-pub use block_set::{BlockSet, BlockSetConfig, Change, Opened, Snapshot};
+pub use block_set::{BLOCK_METRICS, BlockSet, BlockSetConfig, Change, Opened, Snapshot};
 pub use compact::{Plan, carry_out, plan_compaction};
 pub use config::{ByteSize, DbConfig, Durability};
 pub use cut::Maintained;

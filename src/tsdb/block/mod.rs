@@ -14,6 +14,7 @@ mod index;
 mod ints;
 mod meta;
 mod presence;
+mod probe;
 mod read_series;
 mod reader;
 mod series;
@@ -28,6 +29,8 @@ mod writer;
 pub use cache::BlockCache;
 pub use meta::{BlockId, BlockMeta, Covers, NewBlock};
 pub(crate) use meta::{put_meta, take_meta};
+#[doc(hidden)]
+pub use probe::decode_any;
 pub use read_series::BlockSeries;
 pub use reader::{AllSeries, Block};
 pub use series::Stats;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::io::disk::{Disk, SimDisk};
 use crate::model::{HistogramSample, Labels, Millis, TimeRange, stale_marker};
-use crate::storage::Columns;
+use crate::storage::{Columns, Series};
 use crate::tsdb::postings::Selector;
 use crate::tsdb::postings::tests::{label_set, matcher};
 
@@ -167,5 +167,211 @@ proptest! {
         let mut counted = 0;
         block.cardinality(|_, _, count| counted += count).unwrap();
         prop_assert_eq!(counted, model.keys().map(|labels| labels.len() as u64).sum::<u64>());
+    }
+}
+
+/// A block with one of each kind of column.
+fn specimen() -> Model {
+    let labels =
+        |name: &str, instance: &str| Labels::from_pairs([("__name__", name), ("job", "node"), ("instance", instance)]);
+    let times: Vec<i64> = (0..60).map(|i| 1_700_000_000_000 + i * 15_000 + i * 7919 % 5).collect();
+    let floats = |of: &dyn Fn(i64) -> f64| Columns {
+        times: times.clone(),
+        values: (0..60).map(of).collect(),
+        ..Columns::default()
+    };
+    let mut stale = floats(&|i| (1_000_000 + i * 37 + i * i * 7919 % 23) as f64);
+    stale.values[59] = stale_marker();
+    let mut thinned = floats(&|i| (i * 7919 % 1000) as f64 / 100.0);
+    let missed = cut(
+        &thinned,
+        TimeRange {
+            min: Millis(times[31]),
+            max: Millis::MAX,
+        },
+    );
+    thinned.times.truncate(30);
+    thinned.values.truncate(30);
+    crate::tsdb::merge_columns(&mut thinned, &mut missed.clone());
+    thinned.start_times = vec![times[0] - 1; thinned.times.len()];
+    let histogram = |i: i64| crate::model::FloatHistogram {
+        schema: 2,
+        count: (i * 3) as f64,
+        sum: i as f64 / 4.0,
+        positive_spans: vec![crate::model::Span { offset: 1, length: 2 }],
+        positive_buckets: vec![i as f64, (i * 2) as f64],
+        ..crate::model::FloatHistogram::default()
+    };
+    let histograms = Columns {
+        histograms: (times.iter().zip(0..))
+            .map(|(at, i)| HistogramSample {
+                at: Millis(*at),
+                histogram: Arc::new(histogram(i)),
+            })
+            .collect(),
+        ..Columns::default()
+    };
+    Model::from([
+        (labels("constant", "a:1"), floats(&|_| 4096.0)),
+        (labels("counter", "a:1"), stale),
+        (labels("linear", "a:1"), floats(&|i| (i * 5) as f64)),
+        (labels("noise", "a:1"), floats(&|i| (i as f64).sin())),
+        (labels("steps", "b:1"), floats(&|i| (i / 20) as f64)),
+        (labels("thinned", "a:1"), thinned),
+        (labels("latency", "a:1"), histograms),
+    ])
+}
+
+fn golden_path(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Writes a file of the repository, when `UPDATE_GOLDEN` is set.
+fn update(name: &str, bytes: &[u8]) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let (disk, path) = (crate::io::disk::OsDisk, golden_path(name));
+        disk.create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = disk.remove_file(&path);
+        disk.create(&path).unwrap().write_all_at(bytes, 0).unwrap();
+    }
+}
+
+fn read_all(disk: &dyn Disk, path: &Path) -> Vec<u8> {
+    let file = disk.open_read(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let lines = bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
+    lines.collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+const GOLDEN: &str = "tests/golden/tsdb/block-v1.hex";
+
+#[test]
+fn the_format_of_a_block_stays_as_it_is() {
+    let disk = disk();
+    let meta = write(&disk, &specimen(), 1).unwrap();
+    let written = read_all(&*disk, &dir().join(meta.id.file_name()));
+    update(GOLDEN, to_hex(&written).as_bytes());
+    let golden = from_hex(&String::from_utf8(read_all(&crate::io::disk::OsDisk, &golden_path(GOLDEN))).unwrap());
+    // What any release wrote is read for ever.
+    let path = dir().join(BlockId(2).file_name());
+    disk.create(&path).unwrap().write_all_at(&golden, 0).unwrap();
+    let block = open(&disk, 2);
+    block.verify().unwrap();
+    let mut columns = Columns::default();
+    for series in block.all_series() {
+        let series = series.unwrap();
+        series.columns(TimeRange::ALL, &mut columns).unwrap();
+        assert!(same(&columns, &specimen()[&series.labels()]), "{}", series.labels());
+    }
+    if block.meta().writer == meta.writer {
+        assert_eq!(
+            to_hex(&written),
+            to_hex(&golden),
+            "the same release writes the same bytes"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let disk = disk();
+    let meta = write(&disk, &specimen(), 1).unwrap();
+    let written = read_all(&*disk, &dir().join(meta.id.file_name()));
+    let path = dir().join("flipped.block");
+    for bit in 0..written.len() * 8 {
+        let mut flipped = written.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _ = disk.remove_file(&path);
+        disk.create(&path).unwrap().write_all_at(&flipped, 0).unwrap();
+        let verified = Block::open(&*disk, &path, Arc::new(BlockCache::new())).and_then(|block| block.verify());
+        let error = verified.expect_err("a flipped bit goes unseen").to_string();
+        assert!(error.contains("flipped.block at byte"), "{error}");
+    }
+    for len in (0..written.len()).step_by(13) {
+        let _ = disk.remove_file(&path);
+        disk.create(&path).unwrap().write_all_at(&written[..len], 0).unwrap();
+        assert!(
+            Block::open(&*disk, &path, Arc::new(BlockCache::new())).is_err(),
+            "cut at {len}"
+        );
+    }
+}
+
+#[test]
+fn series_of_one_target_share_their_times() {
+    let disk = disk();
+    let jittered: Vec<i64> = (0..240).map(|i| i * 15_000 + i * i * 7919 % 11).collect();
+    let mut model = Model::new();
+    for metric in 0..100 {
+        let labels = Labels::from_pairs([("__name__", format!("m{metric:03}").as_str()), ("job", "node")]);
+        let mut columns = Columns {
+            times: jittered.clone(),
+            values: (0..240).map(|i| f64::from(i * metric)).collect(),
+            ..Columns::default()
+        };
+        // Every tenth series missed a scrape.
+        if metric % 10 == 9 {
+            columns.times.remove(metric as usize);
+            columns.values.remove(metric as usize);
+        }
+        model.insert(labels, columns);
+    }
+    write(&disk, &model, 1).unwrap();
+    let block = open(&disk, 1);
+    let times = block
+        .layout()
+        .into_iter()
+        .find(|(name, _)| *name == "time columns")
+        .unwrap();
+    assert!(times.1 < 300, "{} bytes of times for 100 series", times.1);
+    block.verify().unwrap();
+}
+
+const CORPUS: &str = "fuzz/corpus/block";
+
+#[test]
+fn the_fuzzing_corpus_is_decoded_without_a_panic() {
+    let model = specimen();
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    for (labels, columns) in &model {
+        let mut out = vec![1];
+        if columns.values.is_empty() {
+            out[0] = 2;
+            super::histograms::encode(&columns.histograms, &mut out);
+        } else {
+            super::values::encode(&columns.values, &mut out);
+        }
+        seeds.push((labels.metric_name().unwrap().to_owned(), out));
+    }
+    let disk = disk();
+    let meta = write(&disk, &model, 1).unwrap();
+    let block = read_all(&*disk, &dir().join(meta.id.file_name()));
+    seeds.push(("block".to_owned(), [&[8][..], &block].concat()));
+    seeds.push((
+        "footer".to_owned(),
+        [&[7][..], &block[block.len() - 120..block.len() - 16]].concat(),
+    ));
+    for (name, bytes) in &seeds {
+        update(&format!("{CORPUS}/{name}"), bytes);
+        decode_any(bytes);
+    }
+    let os = crate::io::disk::OsDisk;
+    let kept = os.list(&golden_path(CORPUS)).unwrap();
+    assert!(kept.len() >= seeds.len());
+    for entry in kept {
+        decode_any(&read_all(&os, &golden_path(CORPUS).join(entry.name)));
     }
 }
