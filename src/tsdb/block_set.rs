@@ -64,6 +64,8 @@ pub struct BlockSet {
     snapshot: ArcSwap<Snapshot>,
     ledger: Mutex<Ledger>,
     next_block: AtomicU64,
+    /// Blocks with a page that failed its checksum when it was to be compacted: what is whole of them still answers.
+    damaged: Mutex<BTreeSet<BlockId>>,
 }
 
 /// The live blocks at one moment. Holding one keeps their files readable.
@@ -169,6 +171,7 @@ impl BlockSet {
                 numbers: found.numbers,
                 garbage: Vec::new(),
             }),
+            damaged: Mutex::default(),
             config,
         };
         if changed {
@@ -282,6 +285,26 @@ impl BlockSet {
     /// Says that blocks under construction will not be committed.
     pub(crate) fn abandon(&self, ids: impl IntoIterator<Item = BlockId>) {
         self.ledger.lock().garbage.extend(ids);
+    }
+
+    /// Returns what may be compacted: a block with a damaged page stays as it is, and answers for its other pages.
+    pub fn compactable(&self) -> Vec<BlockMeta> {
+        let damaged = self.damaged.lock();
+        let metas = self.snapshot().metas().into_iter();
+        metas.filter(|meta| !damaged.contains(&meta.id)).collect()
+    }
+
+    /// Remembers that a block's file cannot be read to its end.
+    pub(crate) fn mark_damaged(&self, file: &str) {
+        let snapshot = self.snapshot();
+        let found = snapshot
+            .blocks
+            .iter()
+            .find(|block| block.path().display().to_string() == file);
+        if let Some(block) = found {
+            error!(file, "a damaged block is not compacted");
+            self.damaged.lock().insert(block.meta().id);
+        }
     }
 
     /// Returns the blocks with samples that a tombstone takes out.

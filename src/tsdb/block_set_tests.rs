@@ -411,3 +411,17 @@ fn tombstones_are_applied_for_good_and_then_forgotten() {
         "the samples are gone from the file"
     );
 }
+
+#[test]
+fn a_block_with_a_rotten_page_is_not_compacted_again_and_again() {
+    let disk = SimDisk::seeded(3);
+    let (set, _) = open(&disk).unwrap();
+    let model = carry(Step::Cut(0), &set, &Model::new()).unwrap();
+    carry(Step::Cut(1), &set, &model).unwrap();
+    let block = set.snapshot().blocks[0].path().to_owned();
+    disk.flip_bit(&block, 20, 1).unwrap();
+    assert!(carry(Step::Compact, &set, &model).is_err());
+    let left: Vec<u64> = set.compactable().iter().map(|meta| meta.id.0).collect();
+    assert_eq!(left, [2]);
+    assert_eq!(set.snapshot().blocks.len(), 2, "it still answers for what is whole");
+}

@@ -121,7 +121,8 @@ fn plan(inputs: &[&BlockMeta], window: TimeRange, level: u8) -> Plan {
 /// Carries a plan out: writes the outputs, publishes them in place of the inputs, removes the inputs.
 ///
 /// # Errors
-/// [`WriteError`]; the set is then as it was before. When an input turned out to be corrupt, leave it out of the next plan.
+/// [`WriteError`]; the set is then as it was before. An input that turned out to be corrupt is no longer among
+/// [`BlockSet::compactable`].
 pub fn carry_out(set: &BlockSet, plan: &Plan) -> Result<Vec<BlockMeta>, WriteError> {
     let done = replace(set, plan);
     let counter = if done.is_ok() {
@@ -130,6 +131,9 @@ pub fn carry_out(set: &BlockSet, plan: &Plan) -> Result<Vec<BlockMeta>, WriteErr
         &COMPACTIONS_FAILED
     };
     counter.inc();
+    if let Err(WriteError::Source(StorageError::Corrupt { file, .. })) = &done {
+        set.mark_damaged(file);
+    }
     done
 }
 

@@ -71,7 +71,7 @@ impl Db {
             }
         }
         done.dropped = self.retain()?;
-        let metas = self.blocks.snapshot().metas();
+        let metas = self.blocks.compactable();
         let window = self.config.out_of_order_window;
         if let Some(plan) = plan_compaction(&metas, &self.blocks.touched(), window, self.clock.now()) {
             done.compacted = carry_out(&self.blocks, &plan)?.len();
