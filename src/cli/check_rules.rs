@@ -57,7 +57,7 @@ pub(super) fn sources(pattern: &str) -> Vec<Result<RuleFileSource, String>> {
     paths.iter().map(read).collect()
 }
 
-fn read(path: &PathBuf) -> Result<RuleFileSource, String> {
+fn read(path: &Path) -> Result<RuleFileSource, String> {
     let text = files::read_text(&OsDisk, path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(RuleFileSource {
         path: path.display().to_string(),
