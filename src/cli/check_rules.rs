@@ -1,6 +1,6 @@
 //! `campanile check rules`: are these rule files in order?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -54,7 +54,7 @@ pub(super) fn sources(pattern: &str) -> Vec<Result<RuleFileSource, String>> {
         Ok(paths) => paths,
         Err(error) => return vec![Err(format!("{pattern}: {error}"))],
     };
-    paths.iter().map(read).collect()
+    paths.iter().map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<RuleFileSource, String> {

@@ -20,6 +20,7 @@ use crate::io::disk::Disk;
 use crate::io::files;
 use crate::model::{Interval, yaml};
 use crate::query::QueryOptions;
+use crate::rules::AlertmanagersConfig;
 use crate::tsdb::{ByteSize, DbConfig};
 
 /// The whole configuration, defaults filled in.
@@ -43,7 +44,8 @@ pub struct Config {
     pub rules: Option<Vec<String>>,
     /// Alertmanager's own file. Absent = alerts show in the UI and page nobody.
     pub alertmanager: Option<PathBuf>,
-    alerting: Option<NotYet>,
+    /// Alertmanagers elsewhere that get our alerts too.
+    pub alerting: Alerting,
     /// Dashboard files by pattern; `builtin:` stands for the shipped ones. Absent = the shipped ones.
     pub dashboards: Option<Vec<String>>,
     /// How queries are evaluated.
@@ -77,7 +79,7 @@ impl Default for Config {
             rule_query_offset: Interval::ZERO,
             rules: None,
             alertmanager: None,
-            alerting: None,
+            alerting: Alerting::default(),
             dashboards: None,
             query: QueryConfig::default(),
             storage: DbConfig::default(),
@@ -91,6 +93,15 @@ impl Default for Config {
             text: String::new(),
         }
     }
+}
+
+/// Prometheus's own `alerting` section.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerting {
+    /// Alertmanagers elsewhere.
+    pub alertmanagers: Vec<AlertmanagersConfig>,
+    alert_relabel_configs: Option<NotYet>,
 }
 
 /// How queries are evaluated.

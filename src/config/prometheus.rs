@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::{Config, NotYet};
+use super::{Alerting, Config, NotYet};
 use crate::agent::{RemoteWriteConfig, ScrapeConfig};
 use crate::model::Interval;
 
@@ -26,7 +26,7 @@ pub(super) struct PrometheusFile {
     global: Global,
     rule_files: Vec<String>,
     scrape_configs: Vec<ScrapeConfig>,
-    alerting: Option<NotYet>,
+    alerting: Alerting,
     remote_write: Vec<RemoteWriteConfig>,
     storage: Storage,
     remote_read: Option<NotYet>,

@@ -7,37 +7,24 @@ use std::sync::Arc;
 use crate::alertmanager::{AlertManager, Origin};
 use crate::io::log::Log;
 use crate::io::{BoxFuture, Clock, Shutdown};
-use crate::model::{Alert, Fingerprint, Interval, Labels, Millis};
-use crate::query::{Engine, Expr, QueryError, QueryOptions, QueryOutput};
-use crate::rules::{AlertSink, Evaluate, Manager};
-use crate::storage::Querier;
+use crate::model::{Alert, Fingerprint, Interval, Labels};
+use crate::rules::{AlertSink, External, Manager};
 
 /// How often the alert log is offered for trimming.
 const TRIM_EVERY: Interval = Interval::mins(1);
 /// How often we look whether the rules have evaluated everything once.
 const LOOK_EVERY: Interval = Interval(100);
 
-/// The query engine over the store, as rules ask it.
-pub(super) struct EngineOver {
-    pub(super) engine: Engine,
-    pub(super) querier: Arc<dyn Querier>,
-    pub(super) options: QueryOptions,
-}
-
-impl Evaluate for EngineOver {
-    fn instant(&self, expr: &Expr, at: Millis) -> Result<QueryOutput, QueryError> {
-        self.engine.instant(&*self.querier, expr, at, &self.options)
-    }
-}
-
 /// Takes alerts from the rules: to our own alert manager, durably, and to the Alertmanagers of `alerting:`.
 pub(super) struct Sink {
     pub(super) alerts: Arc<AlertManager>,
+    pub(super) elsewhere: Arc<External>,
 }
 
 impl AlertSink for Sink {
     fn send(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
+            self.elsewhere.offer(&alerts);
             self.alerts
                 .receive(alerts, Origin::Rules)
                 .await

@@ -31,7 +31,7 @@ use crate::io::mailer::SmtpMailer;
 use crate::io::{Clock, OsRandom, Random, Shutdown, ShutdownHandle, SystemClock};
 use crate::model::{Interval, Labels};
 use crate::query::{Engine, QueryOptions};
-use crate::rules::{self, Manager, Settings};
+use crate::rules::{self, EngineOver, External, Manager, Settings};
 use crate::storage::{Appender, Querier};
 use crate::telemetry::Metric;
 use crate::tsdb::{self, Db};
@@ -166,10 +166,19 @@ fn door_config(
             .collect(),
         prefix,
         reload: Arc::clone(reloader) as Arc<dyn http::Reload>,
-        exposition: Arc::new(|| crate::telemetry::exposition(TABLES)),
+        exposition: exposition(reloader),
         assets,
         dashboards,
     }
+}
+
+/// What `/metrics` answers; numbers that nobody counts as they change are brought up to date first.
+fn exposition(reloader: &Arc<reload::Reloader>) -> http::Exposition {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        reloader.observe();
+        crate::telemetry::exposition(TABLES)
+    })
 }
 
 /// The running parts, and what stops them.
@@ -218,11 +227,17 @@ async fn start_parts(
     door.readiness().not_ready("reading the alert log");
     let alert_log = open_alert_log(world, config).await?;
     let alerts = open_alert_manager(world, config, loaded.alertmanager, &alert_log).await?;
-    let evaluate = Arc::new(carry::EngineOver {
+    let evaluate = Arc::new(EngineOver {
         engine,
         querier: Arc::clone(&querier),
         options: options.clone(),
     });
+    let elsewhere = External::new(
+        &config.alerting.alertmanagers,
+        Settings::default().resend_delay,
+        Arc::clone(&world.clock),
+        Arc::clone(&world.client),
+    );
     let deps = rules::Deps {
         clock: Arc::clone(&world.clock),
         engine: evaluate,
@@ -230,6 +245,7 @@ async fn start_parts(
         log: Arc::clone(&alert_log),
         sink: Arc::new(carry::Sink {
             alerts: Arc::clone(&alerts),
+            elsewhere: Arc::clone(&elsewhere),
         }),
         settings: settings(config),
         seed: world.seed,
@@ -269,6 +285,7 @@ async fn start_parts(
     });
     let running = Arc::clone(&alerts);
     parts.spawn("alert manager", |shutdown| async move { running.run(shutdown).await });
+    parts.spawn("alertmanagers elsewhere", |shutdown| elsewhere.run(shutdown));
     let running = Arc::clone(&manager);
     parts.spawn("rules", |shutdown| async move { running.run(shutdown).await });
     let clock = Arc::clone(&world.clock);

@@ -166,6 +166,13 @@ impl Reloader {
         let _ = self.parts.set((rules, alerts));
     }
 
+    /// Brings the alert manager's gauges up to date, once it is there.
+    pub(super) fn observe(&self) {
+        if let Some((_, alerts)) = self.parts.get() {
+            alerts.observe();
+        }
+    }
+
     /// Returns the configuration in force.
     pub(super) fn config(&self) -> Config {
         self.current.load().0.clone()
@@ -231,6 +238,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             ("external_labels", format!("{:?}", config.external_labels)),
             ("evaluation_interval", format!("{:?}", config.evaluation_interval)),
             ("rule_query_offset", format!("{:?}", config.rule_query_offset)),
+            ("alerting", format!("{:?}", config.alerting)),
             ("query", format!("{:?}", config.query)),
             (
                 "storage",
