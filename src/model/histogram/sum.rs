@@ -150,13 +150,17 @@ impl HistogramSum {
             coarsen(&mut self.negative, self.schema, schema);
             self.schema = schema;
         }
-        let outside_zero = |mut cells: Vec<Cell>| {
-            let inside = cells.partition_point(|cell| bound(cell.index, schema, &[]) <= self.zero_threshold);
+        // What lies inside the zero bucket has been counted there. It is left out in its own schema: a coarser bucket may reach
+        // beyond the zero bucket.
+        let outside_zero = |spans, buckets| {
+            let mut cells = cells(spans, buckets, other.schema, other.schema);
+            let inside = cells.partition_point(|cell| bound(cell.index, other.schema, &[]) <= self.zero_threshold);
             cells.drain(..inside);
+            coarsen(&mut cells, other.schema, schema);
             cells
         };
-        let positive = outside_zero(buckets(&other.positive_spans, &other.positive_buckets, schema));
-        let negative = outside_zero(buckets(&other.negative_spans, &other.negative_buckets, schema));
+        let positive = outside_zero(&other.positive_spans, &other.positive_buckets);
+        let negative = outside_zero(&other.negative_spans, &other.negative_buckets);
         merge_cells(&mut self.positive, &positive, sign);
         merge_cells(&mut self.negative, &negative, sign);
         Ok(reconciled)

@@ -124,7 +124,7 @@ impl Evaluator<'_> {
                 let rest = filter(rhs.rows, false)?;
                 let mut rows = lhs.rows;
                 rows.extend(rest);
-                if self.instant { Ok(rows) } else { labels::join(rows) }
+                if grid.count == 1 { Ok(rows) } else { labels::join(rows) }
             }
         }
     }
@@ -292,7 +292,7 @@ impl<'a, 'e> Join<'a, 'e> {
             }
         }
         results.retain(|row| !row.is_blank());
-        if self.evaluator.instant {
+        if self.grid.count == 1 {
             Ok(results)
         } else {
             labels::join(results)

@@ -220,7 +220,7 @@ impl Evaluator<'_> {
         grid: Grid,
         notes: &mut Notes,
     ) -> Result<Matrix, QueryError> {
-        if !self.instant && grid.count > 1 {
+        if grid.count > 1 {
             notes.sort_in_range(span);
         }
         let mut matrix = self.vector(&call.args[0], grid, notes)?;

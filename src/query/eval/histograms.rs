@@ -85,7 +85,7 @@ impl Evaluator<'_> {
                 rows.extend(by_text.into_iter().map(|(_, row)| row));
             }
         }
-        if !self.instant {
+        if grid.count > 1 {
             rows = labels::join(rows)?;
         }
         Ok(Matrix { rows, held })
@@ -159,7 +159,7 @@ impl Evaluator<'_> {
             }
         }
         matrix.rows = rows;
-        if !self.instant {
+        if grid.count > 1 {
             matrix.rows = labels::join(std::mem::take(&mut matrix.rows))?;
         }
         Ok(matrix)

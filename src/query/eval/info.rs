@@ -161,7 +161,7 @@ impl Evaluator<'_> {
             }
         }
         results.retain(|row| !row.is_blank());
-        if self.instant {
+        if grid.count == 1 {
             Ok(results)
         } else {
             labels::join(results)

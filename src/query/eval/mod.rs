@@ -44,8 +44,6 @@ struct Evaluator<'a> {
     querier: &'a dyn Querier,
     options: &'a QueryOptions,
     budget: Arc<Budget>,
-    /// Whether the query has one step only: order matters then.
-    instant: bool,
     /// Values of nodes that occur more than once.
     shared: Mutex<HashMap<(usize, Grid), Arc<Shared>>>,
 }
@@ -94,7 +92,6 @@ pub(super) fn evaluate(
         querier,
         options,
         budget: Arc::clone(&budget),
-        instant: matches!(question, Question::Instant(_)),
         shared: Mutex::new(HashMap::new()),
     };
     budget.check()?;
