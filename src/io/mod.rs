@@ -9,16 +9,20 @@ pub mod files;
 pub mod http_client;
 pub mod log;
 pub mod mailer;
+mod object;
 mod random;
 mod shutdown;
+mod state;
 mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub use clock::{Clock, Mono, SimClock, SystemClock};
+pub use object::{DirStore, MemStore, ObjectError, ObjectInfo, ObjectStore};
 pub use random::{OsRandom, Random, SeededRandom};
 pub use shutdown::{Shutdown, ShutdownHandle};
+pub use state::{LogState, MemState, Revision, StateError, StateStore, Stored};
 
 /// A boxed future, so that async methods fit into trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -67,16 +67,21 @@ impl Metric for Process {
     }
 }
 
+/// Files of `/proc` have no length: they are read to their end.
+fn proc_text(path: &str) -> Option<String> {
+    String::from_utf8(files::read_stream(&OsDisk, Path::new(path)).ok()?).ok()
+}
+
 /// The kernel counts processor time in hundredths of a second (USER_HZ) on every Linux.
 fn cpu_seconds() -> Option<f64> {
-    let stat = files::read_text(&OsDisk, Path::new("/proc/self/stat")).ok()?;
+    let stat = proc_text("/proc/self/stat")?;
     let fields: Vec<&str> = stat[stat.rfind(')')? + 2..].split(' ').collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some(ticks as f64 / 100.0)
 }
 
 fn resident_bytes() -> Option<f64> {
-    let status = files::read_text(&OsDisk, Path::new("/proc/self/status")).ok()?;
+    let status = proc_text("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
 }
@@ -139,7 +144,7 @@ impl http::Status for Status {
         let directory = std::env::current_dir()
             .map(|path| path.display().to_string())
             .unwrap_or_default();
-        let hostname = files::read_text(&OsDisk, Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+        let hostname = proc_text("/proc/sys/kernel/hostname").unwrap_or_default();
         let size = config.storage.retention_size;
         let retention = match size.0 {
             0 => config.storage.retention.to_string(),
