@@ -237,7 +237,7 @@ fn the_default_server_watches_its_own_host_and_keeps_its_data_over_a_clean_stop(
         client
             .get("/metrics")
             .text()
-            .contains("campanile_tsdb_samples_appended_total")
+            .contains("campanile_tsdb_log_commits_total")
     );
 
     let before = client.value("count_over_time(node_load1[1h])").expect("some samples");

@@ -87,7 +87,10 @@ impl HttpClient for ReqwestClient {
 }
 
 fn build(options: &HttpOptions) -> Result<reqwest::Client, String> {
-    let mut builder = reqwest::Client::builder().user_agent(concat!("Campanile/", env!("CARGO_PKG_VERSION")));
+    // Some receivers look for `Content-Type` in just this spelling, as Go and curl send it.
+    let mut builder = reqwest::Client::builder()
+        .http1_title_case_headers()
+        .user_agent(concat!("Campanile/", env!("CARGO_PKG_VERSION")));
     builder = builder.redirect(if options.follow_redirects {
         Policy::custom(|attempt| {
             let from = attempt.previous().last();
