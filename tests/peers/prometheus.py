@@ -109,10 +109,14 @@ remote_write:
                 failed += 1
                 print(f"FAIL  {query}\n  prometheus: {dict(list(a.items())[:5])}\n  campanile:  {dict(list(b.items())[:5])}")
     finally:
-        for child in children:
+        # Prometheus first: it flushes to us while it stops.
+        for child in reversed(children):
             child.terminate()
-        for child in children:
-            child.wait(20)
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
         if failed or not passed:
             print(open(f"{folder}/log").read()[-3000:])
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-//! Tree → text: the canonical line (`Display`), the readable page ([`format`]), and the JSON of `parse_query`.
+//! Tree → text: the canonical line (`Display`), the readable page ([`format()`]), and the JSON of `parse_query`.
 //!
 //! Printing and parsing again gives the same tree.
 
