@@ -214,12 +214,7 @@ impl BlockSet {
     /// happened all the same.
     pub fn commit(&self, change: Change) -> Result<(), WriteError> {
         let mut ledger = self.ledger.lock();
-        let before = self.snapshot();
-        let mut blocks: BTreeMap<BlockId, Arc<Block>> = before
-            .blocks
-            .iter()
-            .map(|block| (block.meta().id, block.clone()))
-            .collect();
+        let mut blocks = self.snapshot().by_id();
         blocks.retain(|id, _| !change.dropped.contains(id));
         for meta in &change.added {
             let path = self.config.dir.join(meta.id.file_name());
@@ -249,7 +244,7 @@ impl BlockSet {
             ledger.garbage.extend(change.added.iter().map(|meta| meta.id));
             return Err(error);
         }
-        self.snapshot.store(Arc::new(snapshot(&ledger.manifest, blocks)));
+        self.show(&ledger, blocks);
         ledger.garbage.extend(&change.dropped);
         self.settle(&mut ledger);
         self.watch();
@@ -271,15 +266,42 @@ impl BlockSet {
             manifest.next_tombstone = tombstone.id + 1;
             manifest.tombstones.push(tombstone.clone());
         })?;
-        let blocks = self
-            .snapshot()
-            .blocks
-            .iter()
-            .map(|block| (block.meta().id, block.clone()))
-            .collect();
-        self.snapshot.store(Arc::new(snapshot(&ledger.manifest, blocks)));
+        self.show(&ledger, self.snapshot().by_id());
         self.settle(&mut ledger);
         Ok(tombstone)
+    }
+
+    /// Returns the id that the next deletion gets.
+    pub(crate) fn next_tombstone(&self) -> u64 {
+        self.ledger.lock().manifest.next_tombstone.max(1)
+    }
+
+    /// Takes up deletions that the log knows of and a manifest perhaps does not: a crash came in between, or the manifest
+    /// that knew them is lost. One that is known, or that means no sample of a block, changes nothing.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`]; what they mean is then shown until the next start.
+    pub(crate) fn resume(&self, tombstones: Vec<Tombstone>) -> Result<(), WriteError> {
+        let mut ledger = self.ledger.lock();
+        let snapshot = self.snapshot();
+        let known: Vec<u64> = ledger.manifest.tombstones.iter().map(|one| one.id).collect();
+        let fresh: Vec<Tombstone> = tombstones.into_iter().filter(|one| !known.contains(&one.id)).collect();
+        let next = fresh.iter().map(|one| one.id.saturating_add(1)).max().unwrap_or(0);
+        let missing: Vec<Tombstone> = fresh
+            .into_iter()
+            .filter(|one| snapshot.blocks.iter().any(|block| touches(block, one)))
+            .collect();
+        if missing.is_empty() && next <= ledger.manifest.next_tombstone {
+            return Ok(());
+        }
+        self.publish(&mut ledger, |manifest| {
+            manifest.next_tombstone = manifest.next_tombstone.max(next);
+            manifest.tombstones.extend(missing);
+            manifest.tombstones.sort_by_key(|one| one.id);
+        })?;
+        self.show(&ledger, snapshot.by_id());
+        self.settle(&mut ledger);
+        Ok(())
     }
 
     /// Says that blocks under construction will not be committed.
@@ -315,6 +337,11 @@ impl BlockSet {
             .filter(|block| snapshot.tombstones.iter().any(|tombstone| touches(block, tombstone)))
             .map(|block| block.meta().id)
             .collect()
+    }
+
+    /// Shows readers what the manifest now says.
+    fn show(&self, ledger: &Ledger, blocks: BTreeMap<BlockId, Arc<Block>>) {
+        self.snapshot.store(Arc::new(snapshot(&ledger.manifest, blocks)));
     }
 
     /// Writes the next manifest and makes it the present one.
@@ -374,6 +401,11 @@ fn touches(block: &Block, tombstone: &Tombstone) -> bool {
 }
 
 impl Snapshot {
+    fn by_id(&self) -> BTreeMap<BlockId, Arc<Block>> {
+        let blocks = self.blocks.iter();
+        blocks.map(|block| (block.meta().id, block.clone())).collect()
+    }
+
     /// Returns the matching series of each block that touches `range`, the older block first; deletions are applied.
     ///
     /// # Errors

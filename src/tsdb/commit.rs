@@ -13,9 +13,11 @@ use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::oneshot;
 
 use super::config::Durability;
+use super::delete::DeleteError;
 use super::head::{Applied, Head, Series};
 use super::metrics;
 use super::record::{self, Record, SamplesRecord, SeriesRef};
+use super::tombstone::Tombstone;
 use crate::io::log::{LogError, Position, SegmentLog};
 use crate::io::{Clock, Mono};
 
@@ -71,6 +73,7 @@ pub(crate) struct Taken {
 enum Job {
     Append(Submission),
     Forget(Taken, mpsc::Sender<Result<(), LogError>>),
+    Delete(Tombstone, mpsc::Sender<Result<(), DeleteError>>),
 }
 
 /// Requests on their way into the log and the head.
@@ -197,6 +200,14 @@ impl Committer {
         answered.recv().unwrap_or_else(|_| Err(ended()))
     }
 
+    /// Makes a deletion durable and applies it to the head, after all that was queued before it. Blocks.
+    pub(crate) fn delete(&self, tombstone: Tombstone) -> Result<(), DeleteError> {
+        let (answer, answered) = mpsc::channel();
+        self.shared.queue.lock().add(Job::Delete(tombstone, answer))?;
+        self.shared.arrived.notify_one();
+        answered.recv().unwrap_or_else(|_| Err(ended().into()))
+    }
+
     /// The position after the last record that is durable and applied.
     pub(crate) fn position(&self) -> Position {
         self.shared.wal.lock().log.next()
@@ -257,6 +268,10 @@ impl Shared {
                     Job::Forget(taken, answer) => {
                         self.settle(&mut wal, &mut group);
                         let _ = answer.send(self.forget(&mut wal, &taken));
+                    }
+                    Job::Delete(tombstone, answer) => {
+                        self.settle(&mut wal, &mut group);
+                        let _ = answer.send(self.delete(&mut wal, tombstone));
                     }
                 }
             }
@@ -399,6 +414,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Writes a deletion to the log and carries it out: replay does it at the same place.
+    fn delete(&self, wal: &mut Wal, tombstone: Tombstone) -> Result<(), DeleteError> {
+        wal.log.check()?;
+        let record = Record::Tombstone(tombstone);
+        let (kind, payload) = record.encode(self.base);
+        if wal.log.segment().is_none() || !wal.log.has_room([payload.len()]) {
+            self.rotate(wal, [payload.len()].into_iter())?;
+        }
+        wal.log.push(kind, &payload);
+        wal.log.commit().inspect_err(|_| wal.declared.clear())?;
+        if let Record::Tombstone(tombstone) = &record {
+            self.head.delete(tombstone)?;
+        }
+        Ok(())
+    }
+
     /// Removes what blocks have: first told to the log, then done, so that replay does it at the same place.
     fn forget(&self, wal: &mut Wal, taken: &Taken) -> Result<(), LogError> {
         for (series, chunks) in &taken.series {
@@ -410,7 +441,7 @@ impl Shared {
             let queue = self.queue.lock();
             let appends = queue.jobs.iter().filter_map(|job| match job {
                 Job::Append(submission) => Some(submission),
-                Job::Forget(..) => None,
+                Job::Forget(..) | Job::Delete(..) => None,
             });
             appends.flat_map(Submission::series).collect()
         };

@@ -82,7 +82,7 @@ impl Db {
     }
 
     /// Lets the head forget what was cut, once no query needs it there.
-    fn forget_pending(&self, cutting: &mut Cutting) {
+    pub(super) fn forget_pending(&self, cutting: &mut Cutting) {
         let Some(pending) = cutting.pending.take_if(|pending| pending.readers.strong_count() == 0) else {
             return;
         };

@@ -108,7 +108,9 @@ impl Db {
             recovery.visit(found);
         });
         let mut log = log.map_err(|error| unreadable(error.to_string()))?;
+        let tombstones = recovery.tombstones();
         let (mut report, newest, next_ref) = recovery.finish();
+        let resumed = blocks.resume(tombstones);
         let base = if next_ref > NUMBERS_USED_MAX {
             log.seal(); // Its numbers are nearly used up; a new segment begins anew.
             0
@@ -130,6 +132,11 @@ impl Db {
             .iter()
             .map(|lost| format!("block {} is lost: {}", lost.id, lost.reason));
         report.damage.extend(lost.chain(opened.problems));
+        report.damage.extend(
+            resumed
+                .err()
+                .map(|error| format!("a deletion is not complete: {error}")),
+        );
         report.took = Interval((clock.mono().seconds_since(started) * 1000.0) as i64);
         for damage in &report.damage {
             tracing::warn!(damage, "corrupt data was found and left out");

@@ -10,7 +10,8 @@
 //! 4 EXEMPLARS   ( ref v | z time | bits u64 | labels )*
 //! 5 METADATA    ( kind u8 | metric, help, unit: v bytes, text )*
 //! 6 FORGOTTEN   ( ref v )*                   series that left the head with their last sample
-//! 7 TOMBSTONE   reserved                     8 OUT OF ORDER  reserved
+//! 7 TOMBSTONE   as `tombstone` has it         samples before it in the log that it means are forgotten
+//! 8 OUT OF ORDER  reserved
 //! ```
 //! A SERIES record stands before the first sample of its series in each segment, so that a segment can be read by itself;
 //! it carries the newest sample, so that replay decides about late samples as the live head did.
@@ -22,6 +23,7 @@ use crate::model::{
     Span,
 };
 use crate::tsdb::block::wire::{Cursor, DecodeError, put_bytes, put_signed, put_varint};
+use crate::tsdb::tombstone::{self, Tombstone};
 
 pub(crate) const SERIES: u8 = 1;
 pub(crate) const SAMPLES: u8 = 2;
@@ -29,6 +31,7 @@ pub(crate) const HISTOGRAMS: u8 = 3;
 pub(crate) const EXEMPLARS: u8 = 4;
 pub(crate) const METADATA: u8 = 5;
 pub(crate) const FORGOTTEN: u8 = 6;
+pub(crate) const TOMBSTONE: u8 = 7;
 
 /// The largest record after decompression: a request is 32 MiB at most.
 const RECORD_BYTES_MAX: usize = 256 << 20;
@@ -90,6 +93,7 @@ pub(crate) enum Record {
     Exemplars(Vec<ExemplarRecord>),
     Metadata(Vec<MetricMetadata>),
     Forgotten(Vec<SeriesRef>),
+    Tombstone(Tombstone),
 }
 
 impl Record {
@@ -113,6 +117,11 @@ impl Record {
             EXEMPLARS => Record::Exemplars(list(cursor, take_exemplar)?),
             METADATA => Record::Metadata(list(cursor, take_metadata)?),
             FORGOTTEN => Record::Forgotten(list(cursor, |cursor| cursor.id())?),
+            TOMBSTONE => {
+                let tombstone = tombstone::decode(cursor)?;
+                cursor.finish("tombstone")?;
+                Record::Tombstone(tombstone)
+            }
             _ => return Err(DecodeError::Malformed("kind of record")),
         })
     }
@@ -150,6 +159,10 @@ impl Record {
                 refs.iter()
                     .for_each(|series| put_varint(&mut out, u64::from(series.wrapping_add(base))));
                 FORGOTTEN
+            }
+            Record::Tombstone(one) => {
+                tombstone::encode(one, &mut out);
+                TOMBSTONE
             }
         };
         (kind, compress(&out))
@@ -556,6 +569,7 @@ mod tests {
             proptest::collection::vec(exemplars, 0..3).prop_map(Record::Exemplars),
             proptest::collection::vec(metadata, 0..3).prop_map(Record::Metadata),
             proptest::collection::vec(any::<u32>(), 0..5).prop_map(Record::Forgotten),
+            crate::tsdb::tombstone::tests::tombstone().prop_map(Record::Tombstone),
         ]
     }
 

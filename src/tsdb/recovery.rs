@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::head::{Applied, Head, NONE, Rules};
 use super::metrics;
 use super::record::{Record, SamplesRecord, SeriesRef};
+use super::tombstone::Tombstone;
 use crate::io::log::{Position, Replay};
 use crate::model::{Interval, TimeRange};
 
@@ -64,6 +65,8 @@ pub(crate) struct Recovery<'a> {
     unknown: u64,
     pub(crate) newest: BTreeMap<u64, i64>,
     pub(crate) report: RecoveryReport,
+    /// Deletions that the log knows of, for the blocks.
+    tombstones: Vec<Tombstone>,
 }
 
 impl<'a> Recovery<'a> {
@@ -79,6 +82,7 @@ impl<'a> Recovery<'a> {
             unknown: 0,
             newest: BTreeMap::new(),
             report: RecoveryReport::default(),
+            tombstones: Vec::new(),
         }
     }
 
@@ -152,6 +156,15 @@ impl<'a> Recovery<'a> {
                 self.apply_other(&Record::Exemplars(records), &rules);
             }
             Record::Metadata(records) => self.apply_other(&Record::Metadata(records), &rules),
+            Record::Tombstone(tombstone) => {
+                if let Err(error) = self.head.delete(&tombstone) {
+                    self.report
+                        .damage
+                        .push(format!("a deletion could not be carried out: {error}"));
+                }
+                self.tombstones.retain(|known| known.id != tombstone.id); // A deletion that failed and was tried again.
+                self.tombstones.push(tombstone);
+            }
             Record::Forgotten(mut gone) => {
                 gone.retain_mut(|series| self.translate(series));
                 let table = self.head.table.read();
@@ -214,6 +227,11 @@ impl<'a> Recovery<'a> {
             }
         }
         known
+    }
+
+    /// Takes the deletions that were read.
+    pub(crate) fn tombstones(&mut self) -> Vec<Tombstone> {
+        std::mem::take(&mut self.tombstones)
     }
 
     /// Ends the replay. Returns the report, the newest time of each segment, and where new numbers of series may begin.

@@ -16,9 +16,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::chunk::TimesPool;
 use super::metrics;
+use super::postings::Selector;
 use super::record::{ExemplarRecord, HistogramRecord, Record, SamplesRecord, SeriesRef};
+use super::tombstone::Tombstone;
 use crate::model::{Interval, MetricMetadata, Millis, TimeRange};
-use crate::storage::{REFUSALS_MAX, Refusal, RefusalReason};
+use crate::storage::{REFUSALS_MAX, Refusal, RefusalReason, StorageError};
 
 pub(crate) use exemplars::Exemplars;
 pub(crate) use interest::Watchers;
@@ -90,7 +92,7 @@ impl Head {
             Record::Histograms(records) => self.apply_histograms(records, rules, applied),
             Record::Exemplars(records) => self.apply_exemplars(records, applied),
             Record::Metadata(records) => self.apply_metadata(records),
-            Record::Series(_) | Record::Forgotten(_) => {}
+            Record::Series(_) | Record::Forgotten(_) | Record::Tombstone(_) => {}
         }
     }
 
@@ -169,6 +171,31 @@ impl Head {
             .into_iter()
             .filter(|found| known.get(&found.metric) != Some(found))
             .collect()
+    }
+
+    /// Forgets the samples of the head that a tombstone means.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a chunk cannot be read; the series that come after it keep their samples.
+    pub(crate) fn delete(&self, tombstone: &Tombstone) -> Result<(), StorageError> {
+        let table = self.table.read();
+        let found = Selector::new(&tombstone.matchers).find(&table.postings)?;
+        let mut gone = NO_TIME;
+        let mut deleted = Ok(());
+        for series in found.iter().filter_map(|id| table.get(id)) {
+            match series.delete(tombstone.range, &self.pool) {
+                Ok(None) => {}
+                Ok(Some(range)) => gone = (gone.0.min(range.min.0), gone.1.max(range.max.0)),
+                Err(error) => {
+                    deleted = Err(error);
+                    break;
+                }
+            }
+        }
+        drop(table);
+        self.touch(gone);
+        self.measure();
+        deleted
     }
 
     fn touch(&self, (min, max): (i64, i64)) {

@@ -277,7 +277,9 @@ impl Series {
             return Some(Point::Histogram(stored.sample.clone()));
         }
         let value = f64::from_bits(newest.bits);
-        state.oldest().filter(|oldest| *oldest <= newest.at)?; // Otherwise a block has it.
+        // Otherwise a block has it, or it was deleted.
+        let held = state.open.is_some() || state.sealed.last().is_some_and(|chunk| chunk.last == newest.at);
+        held.then_some(())?;
         Some(Point::Float(Sample {
             at: Millis(newest.at),
             value,
@@ -329,6 +331,52 @@ impl Series {
             }
         }
         state.oldest().is_none()
+    }
+
+    /// Forgets the samples within `range`; returns between which times there were any. What was newest stays known: the
+    /// same sample sent again counts as a duplicate.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a chunk cannot be read; nothing is then forgotten.
+    pub(crate) fn delete(&self, range: TimeRange, pool: &TimesPool) -> Result<Option<TimeRange>, StorageError> {
+        let mut state = self.state.lock();
+        if state.open.as_ref().is_some_and(|open| open.first() <= range.max.0) {
+            state.seal(pool);
+        }
+        let mut gone: Option<TimeRange> = None;
+        let mut forget = |at: i64| {
+            let at = Millis(at);
+            gone = Some(gone.map_or(TimeRange { min: at, max: at }, |gone| TimeRange {
+                min: gone.min.min(at),
+                max: gone.max.max(at),
+            }));
+        };
+        let touched = |chunk: &SealedChunk| chunk.last >= range.min.0 && chunk.first <= range.max.0;
+        let mut kept = Vec::new();
+        for chunk in state.sealed.iter().filter(|chunk| touched(chunk)) {
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            chunk.decode(&mut times, &mut values)?;
+            let (from, to) = (
+                times.partition_point(|at| *at < range.min.0),
+                times.partition_point(|at| *at <= range.max.0),
+            );
+            times.drain(from..to).for_each(&mut forget);
+            values.drain(from..to);
+            kept.push((!times.is_empty()).then(|| SealedChunk::new(&times, &values, pool)));
+        }
+        let mut kept = kept.into_iter();
+        let chunks = std::mem::take(&mut state.sealed).into_iter();
+        let chunks = chunks.filter_map(|chunk| if touched(&chunk) { kept.next()? } else { Some(chunk) });
+        state.sealed = chunks.collect();
+        if let Some(extra) = &mut state.extra {
+            let late = extra.late.extract_if(.., |late| range.contains(Millis(late.at)));
+            late.for_each(|late| forget(late.at));
+            let histograms = extra
+                .histograms
+                .extract_if(.., |stored| range.contains(stored.sample.at));
+            histograms.for_each(|stored| forget(stored.sample.at.0));
+        }
+        Ok(gone)
     }
 
     /// Whether the head holds no sample of the series.
