@@ -29,6 +29,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, alias = "web.external-url", value_name = "URL")]
     external_url: Option<String>,
 
+    /// TLS, basic auth and headers, in exporter-toolkit's format.
+    #[arg(long, alias = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
+
+    /// Listen on an address that others reach although nobody has to say who they are.
+    #[arg(long)]
+    i_know_this_is_open: bool,
+
     /// How long samples are kept, such as 30d [default: 30d].
     #[arg(long, alias = "storage.tsdb.retention.time", value_name = "DURATION")]
     retention: Option<Interval>,
@@ -63,6 +71,8 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
         data_dir: args.data_dir,
         listen: args.listen,
         external_url: args.external_url,
+        web_config: args.web_config,
+        open_to_all: args.i_know_this_is_open,
         retention: args.retention,
         retention_size: args.retention_size,
     };

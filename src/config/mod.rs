@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::agent::AgentConfig;
+use crate::http::{Access, AuthConfig};
 use crate::io::disk::Disk;
 use crate::io::files;
 use crate::model::{Interval, yaml};
@@ -46,6 +47,9 @@ pub struct Config {
     pub alertmanager: Option<PathBuf>,
     /// Alertmanagers elsewhere that get our alerts too.
     pub alerting: Alerting,
+    /// Reload when this file or one that it names has changed. Default false: SIGHUP and `POST /-/reload` do it. Certificates,
+    /// users and tokens are followed in any case.
+    pub reload_on_change: bool,
     /// Dashboard files by pattern; `builtin:` stands for the shipped ones. Absent = the shipped ones.
     pub dashboards: Option<Vec<String>>,
     /// How queries are evaluated.
@@ -58,8 +62,13 @@ pub struct Config {
     pub limits: Limits,
     oncall: Option<NotYet>,
     events: Option<NotYet>,
-    auth: Option<NotYet>,
-    web_config: Option<NotYet>,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// exporter-toolkit's file: TLS, basic auth, headers.
+    pub web_config: Option<PathBuf>,
+    /// Listen on an address that others reach although nobody has to say who they are: a switch of the command line only.
+    #[serde(skip)]
+    pub open_to_all: bool,
     /// The file this was read from, for messages and relative paths.
     #[serde(skip)]
     pub source: Option<PathBuf>,
@@ -80,6 +89,7 @@ impl Default for Config {
             rules: None,
             alertmanager: None,
             alerting: Alerting::default(),
+            reload_on_change: false,
             dashboards: None,
             query: QueryConfig::default(),
             storage: DbConfig::default(),
@@ -87,8 +97,9 @@ impl Default for Config {
             limits: Limits::default(),
             oncall: None,
             events: None,
-            auth: None,
+            auth: AuthConfig::default(),
             web_config: None,
+            open_to_all: false,
             source: None,
             text: String::new(),
         }
@@ -222,6 +233,10 @@ pub struct Flags {
     pub listen: Option<Listen>,
     /// `--external-url`
     pub external_url: Option<String>,
+    /// `--web.config.file`
+    pub web_config: Option<PathBuf>,
+    /// `--i-know-this-is-open`
+    pub open_to_all: bool,
     /// `--storage.tsdb.retention.time`
     pub retention: Option<Interval>,
     /// `--storage.tsdb.retention.size`, in bytes
@@ -249,6 +264,8 @@ impl Config {
             config.data_dir.clone_from(data_dir);
         }
         config.listen = flags.listen.unwrap_or(config.listen);
+        config.web_config = flags.web_config.clone().or(config.web_config);
+        config.open_to_all = flags.open_to_all;
         config.external_url = flags.external_url.clone().or(config.external_url);
         config.storage.retention = flags.retention.unwrap_or(config.storage.retention);
         config.storage.retention_size = flags.retention_size.unwrap_or(config.storage.retention_size);
@@ -304,6 +321,8 @@ impl Config {
         };
         let absolute = |path: &mut PathBuf| *path = folder.join(&path);
         self.alertmanager.iter_mut().for_each(absolute);
+        self.web_config.iter_mut().for_each(absolute);
+        self.auth.resolve_paths(folder);
         for pattern in self.rules.iter_mut().chain(&mut self.dashboards).flatten() {
             if pattern != BUILTIN {
                 *pattern = folder.join(&pattern).display().to_string();
@@ -313,12 +332,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.listen.0.ip().is_loopback() {
-            return Err(format!(
-                "listen: {} is reachable from outside and there is no authentication yet; listen on 127.0.0.1",
-                self.listen.0
-            ));
-        }
         self.agent.check().map_err(|error| format!("agent: {error}"))?;
         if let Some(text) = &self.external_url {
             let parsed = url::Url::parse(text).map_err(|error| format!("external_url: {text:?}: {error}"))?;
@@ -330,6 +343,22 @@ impl Config {
             return Err("evaluation_interval: must be more than 0s".to_owned());
         }
         Ok(())
+    }
+
+    /// Reads who may do what. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with `auth` or `web_config`; an address that others reach while nobody has to say who they are.
+    pub fn access(&self, disk: &dyn Disk) -> Result<Access, String> {
+        let access = Access::load(disk, &self.auth, self.web_config.as_deref())?;
+        let listen = self.listen.0;
+        if listen.ip().is_loopback() || access.is_closed() || self.open_to_all {
+            return Ok(access);
+        }
+        Err(format!(
+            "listen: {listen} is reachable from outside and everybody would have every right there; \
+             configure auth or web_config, listen on 127.0.0.1, or say --i-know-this-is-open"
+        ))
     }
 
     /// Returns the URL that links begin with, without a slash at the end.
@@ -431,11 +460,22 @@ scrape_configs:
 
     #[test]
     fn an_address_that_others_can_reach_is_refused() {
-        let config = Config {
+        let disk = crate::io::disk::SimDisk::seeded(1);
+        let mut config = Config {
             listen: "0.0.0.0:9490".parse().unwrap(),
             ..Config::default()
         };
-        assert!(config.check().unwrap_err().contains("0.0.0.0:9490"));
+        let refused = config.access(&disk).err().unwrap();
+        assert!(
+            refused.contains("0.0.0.0:9490") && refused.contains("auth"),
+            "{refused}"
+        );
+        config.open_to_all = true;
+        assert!(config.access(&disk).is_ok());
+        let token = "auth: {tokens: [{name: a, scopes: [query], sha256: 0000000000000000000000000000000000000000000000000000000000000000}]}";
+        let mut config = Config::parse("c.yaml", token, &[]).unwrap();
+        config.listen = "0.0.0.0:9490".parse().unwrap();
+        assert!(config.access(&disk).unwrap().is_closed());
         assert_eq!(":9490".parse::<Listen>().unwrap().0.to_string(), "0.0.0.0:9490");
     }
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, Call, Route, Scope};
+use super::{ApiError, Call, Route, Scope, body};
 use crate::alertmanager::{
     AlertManager, AlertView, Error, Origin, ReceiverView, Silence, SilenceMatcher, SilenceState, parse_matcher,
 };
@@ -221,6 +221,7 @@ struct PostedAlert {
 
 fn post_alerts(call: &mut Call) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
+        body::expect_json(call.request.headers())?;
         let body = call.body().await?;
         let posted: Vec<PostedAlert> =
             serde_json::from_slice(&body).map_err(|error| bad(format!("parsing alerts body failed: {error}")))?;
@@ -344,6 +345,7 @@ struct PostedSilence {
 
 fn post_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
+        body::expect_json(call.request.headers())?;
         let body = call.body().await?;
         let posted: PostedSilence =
             serde_json::from_slice(&body).map_err(|error| bad(format!("parsing silence body failed: {error}")))?;

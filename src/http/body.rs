@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
+use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
@@ -16,6 +17,10 @@ use crate::model::Interval;
 #[derive(Clone, Default)]
 pub(super) struct UnderWay(Arc<AtomicU64>);
 
+/// How much of a refused request's body is read on, in bytes.
+const DRAINED_BYTES_MAX: u64 = 4 << 20;
+/// How long a refused request's body is read on.
+const DRAINED_TIME_MAX: Interval = Interval::secs(2);
 /// How long a body may come as slowly as it likes.
 const GRACE: Interval = Interval::secs(5);
 
@@ -57,6 +62,42 @@ impl Drop for Reservation {
 pub(super) fn too_large(bytes_max: usize, sent: &str) -> ApiError {
     REFUSED.inc(&["body_bytes"]);
     ApiError::TooLarge(format!("the body may have {bytes_max} bytes here, {sent}"))
+}
+
+/// Reads on what a refused request still sends, so that its sender gets to read the answer: closing a connection with bytes
+/// unread resets it, and the answer is lost. Bounded; a body that is larger is cut off.
+pub(super) async fn drain(mut body: Body, clock: &dyn Clock) {
+    let too_large = |body: &Body| body.size_hint().lower() > DRAINED_BYTES_MAX;
+    let deadline = clock.mono().after(DRAINED_TIME_MAX);
+    let mut drained = 0;
+    while drained <= DRAINED_BYTES_MAX && !too_large(&body) {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = clock.sleep_until(deadline) => return,
+        };
+        match frame {
+            Some(Ok(frame)) => drained += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// Refuses a body that is not JSON: what a page of another site can send without asking is a form or plain text.
+///
+/// # Errors
+/// [`ApiError::UnsupportedMedia`].
+pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    match essence.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(ApiError::UnsupportedMedia(format!(
+            "application/json is read here, not {essence:?}"
+        ))),
+    }
 }
 
 /// Reads the whole body. Memory grows with what arrived, never with what was announced.

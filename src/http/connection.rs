@@ -16,9 +16,9 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::gate::Gate;
+use super::head::Heads;
 use super::metrics::REFUSED;
 use super::registry::{Phase, Place, Seen};
 use crate::io::{Clock, Mono, Shutdown};
@@ -29,8 +29,15 @@ const WATCH: Interval = Interval(500);
 /// How often while the server stops.
 const WATCH_STOPPING: Interval = Interval(20);
 
+/// The answer to a head that says twice how long its body is.
+const AMBIGUOUS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 121\r\n\r\n\
+    {\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"both Content-Length and Transfer-Encoding were sent, which is refused\"}";
+
 /// Serves the connection until it ends, is told to, or takes too long.
-pub(super) async fn run(stream: TcpStream, peer: SocketAddr, place: Place, gate: Arc<Gate>, mut stop: Shutdown) {
+pub(super) async fn run<S>(stream: S, peer: SocketAddr, place: Place, gate: Arc<Gate>, mut stop: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let clock = Arc::clone(&gate.door.clock);
     let header_bytes = gate.door.limits.http_header_bytes;
     let seen = Arc::clone(&place.seen);
@@ -38,6 +45,8 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, place: Place, gate:
         stream,
         seen: Arc::clone(&seen),
         clock: Arc::clone(&clock),
+        heads: Heads::default(),
+        ambiguous: false,
     });
     let service = service_fn({
         let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
@@ -62,6 +71,10 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, place: Place, gate:
             result = pin!(&mut connection) => {
                 if let Err(error) = result {
                     tracing::debug!(%peer, %error, "connection ended");
+                }
+                let mut io = connection.into_parts().io.into_inner();
+                if io.ambiguous {
+                    let _ = io.stream.write_all(AMBIGUOUS).await;
                 }
                 return;
             }
@@ -154,20 +167,23 @@ impl HttpBody for Tracked {
 }
 
 /// A socket that notes what its bytes mean for the connection's phase.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     seen: Arc<Seen>,
     clock: Arc<dyn Clock>,
+    heads: Heads,
+    /// The head that came last gives its body's length in two ways.
+    ambiguous: bool,
 }
 
-impl Watched {
+impl<S> Watched<S> {
     fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
         self.seen.set_stuck(result.is_pending(), || self.clock.mono());
         result
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -175,14 +191,24 @@ impl AsyncRead for Watched {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && self.seen.phase().0 == Phase::Idle {
+        let came = buffer.filled().len() > before;
+        let phase = self.seen.phase().0;
+        if came && phase == Phase::Idle {
             self.seen.enter(Phase::Header, self.clock.mono());
+            self.heads = Heads::default();
+        }
+        if came && phase != Phase::Serving && self.heads.is_ambiguous(&buffer.filled()[before..]) {
+            self.ambiguous = true;
+            return Poll::Ready(Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "both Content-Length and Transfer-Encoding",
+            )));
         }
         result
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(result)

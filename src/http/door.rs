@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use super::auth::{Access, Guard};
 use super::body::UnderWay;
 use super::lanes::Lanes;
 use super::{App, Limits};
@@ -31,6 +32,10 @@ pub struct DoorConfig {
     pub random: Arc<dyn Random>,
     /// Limits.
     pub limits: Limits,
+    /// Who may do what; a reload swaps it.
+    pub access: Access,
+    /// Whether people reach the server by https, be it through a proxy.
+    pub is_https: bool,
     /// Host names, beside `localhost` and addresses, under which people may reach the server.
     pub hosts: Vec<String>,
     /// The path of the external URL (`/campanile`), empty at the root. Requests may come with it or without.
@@ -52,6 +57,8 @@ pub struct Door {
     pub(super) limits: Limits,
     pub(super) hosts: BTreeSet<String>,
     pub(super) prefix: String,
+    pub(super) guard: Guard,
+    pub(super) is_https: bool,
     pub(super) reload: Arc<dyn Reload>,
     pub(super) exposition: Exposition,
     pub(super) assets: Assets,
@@ -70,6 +77,8 @@ impl Door {
         Arc::new(Door {
             lanes: Lanes::new(&config.limits),
             bodies: UnderWay::default(),
+            guard: Guard::new(config.access, Arc::clone(&config.clock), &*config.random),
+            is_https: config.is_https,
             clock: config.clock,
             random: config.random,
             limits: config.limits,
@@ -91,6 +100,16 @@ impl Door {
     pub fn open(&self, app: Arc<App>) {
         assert!(self.app.set(app).is_ok(), "the door was opened twice");
         self.readiness.ready();
+    }
+
+    /// Puts another word on who may do what into force, for requests and connections from now on.
+    pub fn set_access(&self, access: Access) {
+        self.guard.access.store(Arc::new(access));
+    }
+
+    /// Returns who may do what now.
+    pub fn access(&self) -> Arc<Access> {
+        self.guard.access.load_full()
     }
 
     /// Returns the handle that says whether the server is ready.
@@ -152,6 +171,8 @@ pub(super) mod tests {
             clock: SystemClock::new(),
             random: Arc::new(SeededRandom::new(1)),
             limits,
+            access: Access::default(),
+            is_https: false,
             hosts: vec!["Campanile.example".to_owned()],
             prefix: "/campanile".to_owned(),
             reload: Arc::new(NothingToReload),

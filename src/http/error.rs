@@ -23,8 +23,13 @@ pub enum ApiError {
         hint: String,
     },
     /// The caller did not say who it is, or not truly: 401.
-    #[error("{0}")]
-    Unauthorized(String),
+    #[error("{message}")]
+    Unauthorized {
+        /// What to do about it; the same for a missing credential and a wrong one.
+        message: String,
+        /// The value of `WWW-Authenticate`.
+        challenge: &'static str,
+    },
     /// The caller may not do this: 403.
     #[error("{0}")]
     Forbidden(String),
@@ -76,7 +81,7 @@ impl ApiError {
     fn classify(&self) -> (StatusCode, &'static str) {
         match self {
             ApiError::BadData(_) | ApiError::BadQuery { .. } => (StatusCode::BAD_REQUEST, "bad_data"),
-            ApiError::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            ApiError::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             ApiError::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "bad_data"),
             ApiError::Misdirected(_) => (StatusCode::MISDIRECTED_REQUEST, "bad_data"),
@@ -137,9 +142,9 @@ impl IntoResponse for ApiError {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            ApiError::Unauthorized(_) => {
-                let bearer = HeaderValue::from_static("Bearer realm=\"campanile\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+            ApiError::Unauthorized { challenge, .. } => {
+                let challenge = HeaderValue::from_static(challenge);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
             _ => {}
         }

@@ -19,6 +19,14 @@ use super::{ApiError, Door, headers};
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Where a request came from: its connection's other end.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Marks a request of our own agent, which came over no connection.
+#[derive(Clone, Copy)]
+pub(super) struct Ourselves;
+
 /// The door and its router.
 pub(super) struct Gate {
     pub(super) door: Arc<Door>,
@@ -40,6 +48,7 @@ impl Gate {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!("http.request", id, %method, path, %peer);
+        request.extensions_mut().insert(Peer(peer.ip()));
         strip_prefix(request.uri_mut(), &self.door.prefix);
         let answer = async {
             match meant_for_us(&request, &self.door.hosts) {
@@ -58,7 +67,7 @@ impl Gate {
         REQUESTS.inc(&[handler, response.status().as_str()]);
         REQUEST_SECONDS.observe(seconds);
         tracing::debug!(parent: &span, status = response.status().as_u16(), seconds, "answered");
-        headers::secure(response.headers_mut());
+        headers::secure(response.headers_mut(), self.door.guard.access.load().headers());
         let id = HeaderValue::try_from(id).expect("hex digits are a header value");
         response.headers_mut().insert(REQUEST_ID.clone(), id);
         response

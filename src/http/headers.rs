@@ -18,9 +18,14 @@ const ALWAYS: [(HeaderName, &str); 6] = [
 ];
 
 /// Adds the headers; `Cache-Control: no-store` only where the handler did not choose.
-pub(super) fn secure(headers: &mut HeaderMap) {
+///
+/// `chosen` are the operator's own (`http_server_config.headers`): they replace ours.
+pub(super) fn secure(headers: &mut HeaderMap, chosen: &[(HeaderName, HeaderValue)]) {
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in chosen {
+        headers.insert(name, value.clone());
     }
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(header::CACHE_CONTROL).or_insert(no_store);

@@ -17,6 +17,15 @@ pub(super) static REFUSED: CounterVec = CounterVec::new(
     "Requests and connections refused because of a limit, by the limit's name.",
     &["limit"],
 );
+pub(super) static REFUSED_CALLERS: CounterVec = CounterVec::new(
+    "campanile_http_callers_refused_total",
+    "Requests refused because of who sent them: no credential, a wrong one, an ended session, not the scope.",
+    &["reason"],
+);
+pub(super) static TLS_FAILED: Counter = Counter::new(
+    "campanile_http_tls_handshakes_failed_total",
+    "Connections that ended before TLS was agreed on.",
+);
 pub(super) static CONNECTIONS: Gauge = Gauge::new("campanile_http_connections", "Open HTTP connections.");
 pub(super) static ACCEPTED: Counter = Counter::new(
     "campanile_http_connections_accepted_total",
@@ -24,4 +33,12 @@ pub(super) static ACCEPTED: Counter = Counter::new(
 );
 
 /// The door's metrics.
-pub static METRICS: &[&dyn Metric] = &[&REQUESTS, &REQUEST_SECONDS, &REFUSED, &CONNECTIONS, &ACCEPTED];
+pub static METRICS: &[&dyn Metric] = &[
+    &REQUESTS,
+    &REQUEST_SECONDS,
+    &REFUSED,
+    &REFUSED_CALLERS,
+    &TLS_FAILED,
+    &CONNECTIONS,
+    &ACCEPTED,
+];

@@ -6,14 +6,18 @@
 
 mod alertmanager_api;
 mod app;
+mod auth;
 mod body;
 mod connection;
 mod door;
 mod error;
 mod gate;
+mod head;
 mod headers;
 mod lanes;
 mod limits;
+mod local;
+mod login;
 mod metrics;
 mod params;
 mod probes;
@@ -29,9 +33,11 @@ mod view;
 mod write_api;
 
 pub use app::App;
+pub use auth::{Access, AuthConfig, TokenConfig};
 pub use door::{Door, DoorConfig, Exposition, Readiness, Reload};
 pub use error::ApiError;
 pub use limits::Limits;
+pub use local::LocalClient;
 pub use metrics::METRICS;
 pub use query_api::{RuntimeInfo, Status, TsdbStatus};
 pub use route::{Call, Route, Scope};

@@ -10,24 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{self, Reservation};
 use super::{ApiError, App, Door};
-use crate::io::BoxFuture;
 
-/// What a caller must be allowed to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Nothing: health checks and the UI's own files.
-    Public,
-    /// Push samples.
-    Write,
-    /// Read samples, rules, status.
-    Query,
-    /// Alerts and silences, in and out.
-    Alerts,
-    /// Clicks and page views.
-    Events,
-    /// Reload and administration.
-    Admin,
-}
+pub use super::auth::Scope;
+use crate::io::BoxFuture;
 
 /// Answers one request.
 pub(super) type Handler<C = Call> = fn(C) -> BoxFuture<'static, Result<Response, ApiError>>;
@@ -195,7 +180,7 @@ static PARTS: &[&[Route]] = &[
 ];
 
 /// The tables of what the door answers.
-static DOOR: &[&[Route<DoorCall>]] = &[super::probes::ROUTES, super::ui::ROUTES];
+static DOOR: &[&[Route<DoorCall>]] = &[super::probes::ROUTES, super::login::ROUTES, super::ui::ROUTES];
 
 /// Returns all routes of the server.
 pub(super) fn all() -> impl Iterator<Item = Row> {
@@ -242,8 +227,9 @@ mod tests {
             assert!(path.starts_with('/'), "{path}");
             assert!(!path.starts_with("/alertmanager"), "Grafana takes {path} for Cortex");
             let reads = *method == Method::GET;
+            let opens = ["/-/login", "/-/logout"].contains(&path);
             assert!(
-                reads || row.scope() != Scope::Public,
+                reads || opens || row.scope() != Scope::Public,
                 "{method} {path} changes something without a scope"
             );
         }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::RawPathParams;
-use axum::http::{Method, Request};
+use axum::http::{Extensions, HeaderMap, Method, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use tower_http::compression::CompressionLayer;
 
+use super::auth::Caller;
+use super::gate::{Ourselves, Peer};
 use super::route::{Call, DoorCall, Row, Scope};
 use super::{ApiError, Door, body, gate, route};
 
@@ -78,20 +80,18 @@ async fn answer(
     row: Row,
     door: Arc<Door>,
     params: Vec<(String, String)>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    if !matches!(*row.method(), Method::GET) && row.scope() != Scope::Events {
-        gate::same_site(request.headers(), &door.hosts)?;
-    }
-    // hyper has checked Content-Length: its figure is the body's exact size.
-    if let Some(announced) = request.body().size_hint().exact()
-        && announced > row.body_bytes_max() as u64
-    {
-        return Err(body::too_large(
-            row.body_bytes_max(),
-            &format!("{announced} were announced"),
-        ));
-    }
+    let announced = request.body().size_hint().exact();
+    let admitted = admit(&row, &door, request.extensions(), request.headers(), announced).await;
+    let caller = match admitted {
+        Ok(caller) => caller,
+        Err(error) => {
+            body::drain(request.into_body(), &*door.clock).await;
+            return Err(error);
+        }
+    };
+    request.extensions_mut().insert(caller);
     match row {
         Row::Door(route) => (route.handler)(DoorCall { door, params, request }).await,
         Row::Parts(route) => {
@@ -102,4 +102,43 @@ async fn answer(
             (route.handler)(Call::new(route, door, app, params, request).await?).await
         }
     }
+}
+
+/// What a row demands before its handler sees anything: a page of ours or none, a caller with the scope, a body that fits.
+async fn admit(
+    row: &Row,
+    door: &Door,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    announced: Option<u64>,
+) -> Result<Caller, ApiError> {
+    if !matches!(*row.method(), Method::GET) && row.scope() != Scope::Events {
+        gate::same_site(headers, &door.hosts)?;
+    }
+    let caller = identify(row.scope(), door, extensions, headers).await?;
+    // hyper has checked Content-Length: its figure is the body's exact size.
+    match announced.filter(|announced| *announced > row.body_bytes_max() as u64) {
+        None => Ok(caller),
+        Some(announced) => Err(body::too_large(
+            row.body_bytes_max(),
+            &format!("{announced} were announced"),
+        )),
+    }
+}
+
+/// Returns who is asking, when the scope is theirs.
+async fn identify(scope: Scope, door: &Door, extensions: &Extensions, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    if extensions.get::<Ourselves>().is_some() {
+        let ourselves = Caller::ourselves();
+        return match scope == Scope::Public || ourselves.scopes().contains(&scope) {
+            true => Ok(ourselves),
+            false => Err(ApiError::Forbidden(
+                "the server itself does not ask for this".to_owned(),
+            )),
+        };
+    }
+    let Some(Peer(peer)) = extensions.get::<Peer>() else {
+        return Err(ApiError::Internal("a request from nowhere".to_owned()));
+    };
+    door.guard.admit(headers, *peer, scope).await
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use super::auth::tls;
 use super::gate::Gate;
-use super::metrics::ACCEPTED;
-use super::registry::Registry;
+use super::metrics::{ACCEPTED, TLS_FAILED};
+use super::registry::{Place, Registry};
 use super::{Door, connection};
 use crate::io::Shutdown;
 use crate::model::Interval;
@@ -79,7 +81,41 @@ fn admit(
     };
     // Answers are written whole; waiting to fill packets only adds latency.
     let _ = stream.set_nodelay(true);
-    connections.spawn(connection::run(stream, peer, place, Arc::clone(gate), shutdown.clone()));
+    let (gate, shutdown) = (Arc::clone(gate), shutdown.clone());
+    // Each connection follows the certificate that is in force when it comes.
+    match gate.door.guard.access.load().tls().cloned() {
+        None => connections.spawn(connection::run(stream, peer, place, gate, shutdown)),
+        Some(tls) => connections.spawn(encrypted(stream, peer, place, gate, shutdown, tls)),
+    };
+}
+
+/// Agrees on TLS, within the time that a request's head may take, then answers requests.
+async fn encrypted(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    gate: Arc<Gate>,
+    mut shutdown: Shutdown,
+    tls: Arc<tls::Server>,
+) {
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    let agreed = tokio::select! {
+        agreed = acceptor.accept(stream) => agreed.map_err(|error| error.to_string()),
+        () = gate.door.clock.sleep(gate.door.limits.http_header_time) => Err("it took too long".to_owned()),
+        () = shutdown.requested() => return,
+        () = place.seen.evicted.notified() => return,
+    };
+    let refused = |error: String| {
+        TLS_FAILED.inc();
+        tracing::debug!(%peer, error, "no TLS was agreed on");
+    };
+    match agreed {
+        Err(error) => refused(error),
+        Ok(stream) if !tls.lets_in(stream.get_ref().1.peer_certificates()) => {
+            refused("the client's certificate bears no name of client_allowed_sans".to_owned());
+        }
+        Ok(stream) => connection::run(stream, peer, place, gate, shutdown).await,
+    }
 }
 
 #[cfg(test)]
@@ -282,5 +318,110 @@ mod tests {
         assert_eq!(status(&rest_of(&mut half).await), "500");
         server.task.await.unwrap();
         assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn every_route_but_the_named_ones_is_closed_without_a_token() {
+        use crate::http::auth::tests::access;
+        use crate::http::route::{self, Scope};
+        let public = [
+            "GET /",
+            "GET /-/healthy",
+            "GET /-/ready",
+            "GET /-/session",
+            "GET /alerts",
+            "GET /dashboards",
+            "GET /dashboards/x",
+            "GET /explore",
+            "GET /favicon.ico",
+            "GET /graph",
+            // Influx's clients ask whether somebody is there before they authenticate.
+            "GET /health",
+            "GET /ping",
+            "GET /status",
+            "GET /ui/x/x",
+            "POST /-/login",
+            "POST /-/logout",
+        ];
+        let server = start(Limits::default()).await;
+        server.door.open(Arc::new(App::test()));
+        server.door.set_access(access(&[Scope::Query]));
+        let mut open = Vec::new();
+        for row in route::all() {
+            let path = row.path().replace("{*", "{");
+            let parts: Vec<&str> = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { "x" } else { part })
+                .collect();
+            let line = format!("{} {}", row.method(), parts.join("/"));
+            let answer = server.ask(&line).await;
+            if status(&answer) == "401" {
+                assert!(answer.contains("www-authenticate: Bearer"), "{line}: {answer}");
+                let wrong = server
+                    .ask(&format!("{line}\nAuthorization: Bearer query-token-01234567890"))
+                    .await;
+                assert!(matches!(status(&wrong), "401" | "429"), "{line}: {wrong}");
+            } else {
+                open.push(line);
+            }
+        }
+        open.sort();
+        assert_eq!(open, public);
+        let right = "GET /metrics\nAuthorization: Bearer query-token-0123456789";
+        assert_eq!(status(&server.ask(right).await), "200");
+        let more = "POST /-/reload\nAuthorization: Bearer query-token-0123456789";
+        assert_eq!(status(&server.ask(more).await), "403");
+    }
+
+    #[tokio::test]
+    async fn a_page_signs_in_with_json_and_gets_a_cookie() {
+        use crate::http::auth::tests::access;
+        let server = start(Limits::default()).await;
+        server.door.set_access(access(&[crate::http::Scope::Query]));
+        let login = async |kind: &str, body: &str| {
+            let length = body.len();
+            server
+                .ask(&format!(
+                    "POST /-/login\nContent-Type: {kind}\nContent-Length: {length}\n\n{body}"
+                ))
+                .await
+        };
+        assert_eq!(status(&login("text/plain", "{}").await), "415");
+        assert_eq!(status(&login("application/json", "{}").await), "400");
+        let wrong = login("application/json", "{\"password\":\"wrong\"}").await;
+        assert!(status(&wrong) == "401" && !wrong.contains("set-cookie"), "{wrong}");
+        let right = login("application/json", "{\"password\":\"query-token-0123456789\"}").await;
+        let cookie = right
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: "))
+            .unwrap();
+        let cookie = cookie.split(';').next().unwrap();
+        assert_eq!(
+            status(&server.ask(&format!("GET /metrics\nCookie: {cookie}")).await),
+            "200"
+        );
+        let session = server.ask(&format!("GET /-/session\nCookie: {cookie}")).await;
+        assert!(
+            session.contains("\"signedIn\":true") && session.contains("\"query\""),
+            "{session}"
+        );
+        assert!(server.ask("GET /-/session").await.contains("\"signedIn\":false"));
+    }
+
+    #[tokio::test]
+    async fn a_length_given_in_two_ways_ends_the_connection() {
+        let server = start(Limits::default()).await;
+        for headers in [
+            "Content-Length: 4\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\nContent-Length: 4",
+        ] {
+            let answer = server
+                .ask(&format!(
+                    "POST /-/reload\n{headers}\n\n0\n\nGET /-/healthy HTTP/1.1\nHost: localhost\n"
+                ))
+                .await;
+            assert_eq!(status(&answer), "400", "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! has a metric name. Order is ours to make. Each refusal names the label, and the limit when it is one.
 
 use super::IngestLimits;
+use super::metrics::LIMIT_REFUSED;
 use crate::model::{LabelError, Labels, METRIC_NAME};
 
 /// The limits that labels are held to.
@@ -68,6 +69,7 @@ fn sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>, check: &LabelCh
     kept.retain(|(_, value)| !value.is_empty());
     if kept.len() > check.labels_max || given > check.labels_max.saturating_mul(4) {
         let beyond = kept.get(check.labels_max).map_or("", |(name, _)| name);
+        LIMIT_REFUSED.inc(&["labels_per_series_max"]);
         return Err(format!(
             "more labels than labels_per_series_max = {}: {given} or more were sent, {beyond:?} is beyond it",
             check.labels_max
@@ -83,6 +85,7 @@ fn sorted<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>, check: &LabelCh
 
 fn one<'a>(name: &'a [u8], value: &'a [u8], check: &LabelCheck) -> Result<(&'a str, &'a str), String> {
     if name.len() > check.name_bytes_max {
+        LIMIT_REFUSED.inc(&["label_name_bytes_max"]);
         return Err(format!(
             "label name {:?} has {} bytes, label_name_bytes_max is {}",
             cut(name),
@@ -95,6 +98,7 @@ fn one<'a>(name: &'a [u8], value: &'a [u8], check: &LabelCheck) -> Result<(&'a s
         return Err("a label has an empty name".to_owned());
     }
     if value.len() > check.value_bytes_max {
+        LIMIT_REFUSED.inc(&["label_value_bytes_max"]);
         return Err(format!(
             "label {name:?} has a value of {} bytes, label_value_bytes_max is {}",
             value.len(),

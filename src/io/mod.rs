@@ -10,10 +10,11 @@ pub mod http_client;
 pub mod log;
 pub mod mailer;
 mod object;
+pub mod process;
 mod random;
 mod shutdown;
 mod state;
-mod tls;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! TLS for clients: whom to trust and who we are, as rustls wants it.
+//! TLS: whom to trust and who we are, as rustls wants it.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub(super) fn is_authority_itself(error: &str) -> bool {
 ///
 /// # Errors
 /// A text, when there is none or one cannot be read.
-pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{what}: {error}"))?;

@@ -9,6 +9,7 @@ mod logging;
 mod reload;
 mod screen;
 mod status;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,13 +22,14 @@ pub use logging::Logging;
 use crate::agent::{self, Agent, AgentParts, RemoteWriteConfig, ScrapeConfig};
 use crate::alertmanager::{self, AlertManager};
 use crate::config::{Config, Flags};
-use crate::http::{self, App, Door, DoorConfig, HttpConfig};
+use crate::http::{self, Access, App, Door, DoorConfig, HttpConfig, LocalClient};
 use crate::ingest::relabel::RelabelConfig;
 use crate::ingest::{self, Intake};
 use crate::io::disk::{Disk, OsDisk};
 use crate::io::http_client::{HttpClient, ReqwestClient};
 use crate::io::log::{FileLog, Log, SegmentOptions};
 use crate::io::mailer::SmtpMailer;
+use crate::io::process::{ServiceState, raise_file_limit, tell_service_manager};
 use crate::io::{Clock, OsRandom, Random, Shutdown, ShutdownHandle, SystemClock};
 use crate::model::{Interval, Labels};
 use crate::query::{Engine, QueryOptions};
@@ -73,6 +75,10 @@ pub fn run(options: Options) -> Result<(), String> {
     options.logging.start()?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let config = Config::load(&*disk, &options.flags, &options.variables)?;
+    match raise_file_limit() {
+        Ok(files) => tracing::debug!(?files, "files and connections that may be open"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays"),
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
     let stopped = runtime.block_on(serve(options, config, disk));
@@ -109,6 +115,9 @@ async fn serve(options: Options, config: Config, disk: Arc<dyn Disk>) -> Result<
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let mut config = config;
     config.listen = crate::config::Listen(address);
+    if loaded.access.has_tls() && config.external_url.is_none() {
+        config.external_url = Some(format!("https://{address}"));
+    }
 
     let (door_stop, door_shutdown) = ShutdownHandle::new();
     let reloader = Arc::new(reload::Reloader::new(
@@ -118,7 +127,9 @@ async fn serve(options: Options, config: Config, disk: Arc<dyn Disk>) -> Result<
         Arc::clone(&dashboards),
         Arc::clone(&world.clock),
     ));
-    let door = Door::new(door_config(&world, &options, &config, &reloader, dashboards));
+    let access = loaded.access.clone();
+    let door = Door::new(door_config(&world, &options, &config, &reloader, dashboards, access));
+    reloader.guards(Arc::clone(&door));
     let door_task = tokio::spawn(http::serve(listener, Arc::clone(&door), door_shutdown));
 
     let parts = match start_parts(&world, &config, loaded, &door, &reloader).await {
@@ -131,10 +142,18 @@ async fn serve(options: Options, config: Config, disk: Arc<dyn Disk>) -> Result<
     };
     status::READY.set(1.0);
     tracing::info!(address = %address, data_dir = %config.data_dir.display(), "ready");
+    tell(ServiceState::Ready);
     println!("{}", screen::text(&config, address));
     wait_for_the_end(&reloader, &door, &parts.db).await;
+    tell(ServiceState::Stopping);
     parts.stop(door_stop, door_task).await;
     Ok(())
+}
+
+fn tell(state: ServiceState) {
+    if let Err(error) = tell_service_manager(state) {
+        tracing::warn!(%error, ?state, "the service manager was not told");
+    }
 }
 
 fn door_config(
@@ -143,6 +162,7 @@ fn door_config(
     config: &Config,
     reloader: &Arc<reload::Reloader>,
     dashboards: Arc<ArcSwap<crate::ui::Dashboards>>,
+    access: Access,
 ) -> DoorConfig {
     let external = url::Url::parse(&config.url()).ok();
     let prefix = external
@@ -158,6 +178,8 @@ fn door_config(
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         limits: config.limits.http.clone(),
+        is_https: access.has_tls() || external.as_ref().is_some_and(|url| url.scheme() == "https"),
+        access,
         hosts: external
             .as_ref()
             .and_then(|url| url.host_str())
@@ -293,8 +315,13 @@ async fn start_parts(
     parts.spawn("first word", |shutdown| {
         carry::first_word(manager, alerts, external, clock, shutdown)
     });
+    let (followed, guarded) = (Arc::clone(reloader), Arc::clone(door));
+    let (disk, clock) = (Arc::clone(&world.disk), Arc::clone(&world.clock));
+    parts.spawn("file watch", |shutdown| {
+        watch::follow(followed, guarded, disk, clock, shutdown)
+    });
     door.open(Arc::new(app));
-    if let Some(agent) = open_agent(world, config).await? {
+    if let Some(agent) = open_agent(world, config, door).await? {
         parts.spawn("agent", |shutdown| agent.run(shutdown));
     }
     Ok(parts)
@@ -406,7 +433,7 @@ async fn open_rules(deps: rules::Deps, files: Vec<rules::RuleFileSource>) -> Res
 }
 
 /// The built-in agent pushes through our own door, and to wherever the configuration says besides.
-async fn open_agent(world: &World, config: &Config) -> Result<Option<Agent>, String> {
+async fn open_agent(world: &World, config: &Config, door: &Arc<Door>) -> Result<Option<Agent>, String> {
     if !config.agent.enabled {
         return Ok(None);
     }
@@ -434,7 +461,7 @@ async fn open_agent(world: &World, config: &Config) -> Result<Option<Agent>, Str
         disk: Arc::clone(&world.disk),
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
-        client: Arc::clone(&world.client),
+        client: Arc::new(LocalClient::new(door, address, Arc::clone(&world.client))),
     };
     let dir = config.data_dir.join("agent");
     let opened = tokio::task::spawn_blocking(move || {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::{Options, status};
 use crate::alertmanager::{self, AlertManager};
 use crate::config::{BUILTIN, Config};
-use crate::http::Reload;
+use crate::http::{Access, Door, Reload};
 use crate::io::disk::Disk;
 use crate::io::{BoxFuture, Clock, files};
 use crate::model::Millis;
@@ -23,6 +23,8 @@ pub(super) struct Loaded {
     pub(super) alertmanager: alertmanager::Config,
     /// Dashboards.
     pub(super) dashboards: Dashboards,
+    /// Who may do what.
+    pub(super) access: Access,
 }
 
 impl Loaded {
@@ -41,11 +43,13 @@ impl Loaded {
             None => Some(alertmanager::Config::pages_nobody()),
         };
         let dashboards = keep(&mut wrong, read_dashboards(&**disk, config));
-        match (rules, alertmanager, dashboards) {
-            (Some(rules), Some(alertmanager), Some(dashboards)) => Ok(Loaded {
+        let access = keep(&mut wrong, config.access(&**disk));
+        match (rules, alertmanager, dashboards, access) {
+            (Some(rules), Some(alertmanager), Some(dashboards), Some(access)) => Ok(Loaded {
                 rules,
                 alertmanager,
                 dashboards,
+                access,
             }),
             _ => Err(wrong.join("\n")),
         }
@@ -136,6 +140,7 @@ pub(super) struct Reloader {
     options: Options,
     dashboards: Arc<ArcSwap<Dashboards>>,
     parts: OnceLock<(Arc<Manager>, Arc<AlertManager>)>,
+    door: OnceLock<Arc<Door>>,
     clock: Arc<dyn Clock>,
     /// What is in force, and since when: its text is what `/api/v1/status/config` shows.
     current: ArcSwap<(Config, Millis)>,
@@ -156,6 +161,7 @@ impl Reloader {
             options,
             dashboards,
             parts: OnceLock::new(),
+            door: OnceLock::new(),
             clock,
             current,
         }
@@ -164,6 +170,11 @@ impl Reloader {
     /// Tells the reloader whom to reload, once they are there.
     pub(super) fn connect(&self, rules: Arc<Manager>, alerts: Arc<AlertManager>) {
         let _ = self.parts.set((rules, alerts));
+    }
+
+    /// Tells the reloader whose callers it decides about.
+    pub(super) fn guards(&self, door: Arc<Door>) {
+        let _ = self.door.set(door);
     }
 
     /// Brings the alert manager's gauges up to date, once it is there.
@@ -198,6 +209,9 @@ impl Reloader {
         rules.load(loaded.rules).await.map_err(|error| error.to_string())?;
         alerts.reload(loaded.alertmanager).await;
         self.dashboards.store(Arc::new(loaded.dashboards));
+        if let Some(door) = self.door.get() {
+            door.set_access(loaded.access);
+        }
         let late = needs_restart(&self.current.load().0, &config);
         if !late.is_empty() {
             tracing::warn!(

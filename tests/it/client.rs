@@ -88,6 +88,19 @@ fn unchunk(mut bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Returns what comes until the server closes the connection, which may end in a reset.
+pub(crate) fn rest(stream: &mut TcpStream) -> String {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a time limit");
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// GETs a URL.
 pub(crate) fn get(url: &str) -> std::io::Result<Answer> {
     request("GET", url, &[], b"")

@@ -2,8 +2,10 @@
 //!
 //! Each test starts servers of its own on free ports and in a folder of its own, and polls with a deadline.
 
+mod bounded;
 mod browser;
 mod client;
+mod closed;
 mod grafana;
 mod main_job;
 mod process;

@@ -42,6 +42,12 @@ impl Server {
 
     /// Starts the server with the `campanile.yaml` in its folder, if there is one, and waits until it is ready.
     pub(crate) fn start(&mut self) -> &mut Server {
+        self.launch();
+        self.wait_until_ready()
+    }
+
+    /// Starts the server and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let config = self.folder.path().join("campanile.yaml");
         let mut command = self.command();
         command
@@ -60,6 +66,9 @@ impl Server {
             .expect("a log file");
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("the binary starts"));
+    }
+
+    fn wait_until_ready(&mut self) -> &mut Server {
         let ready = format!("{}/-/ready", self.url());
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {

@@ -1,6 +1,11 @@
 // The HTTP API, as the pages ask it. Every address is relative to the server's prefix; nothing leaves the origin.
 
+import { signal } from "../vendor/preact.js";
+
 export const prefix = document.documentElement.dataset.prefix || "";
+
+// False once the server has asked who is there: the shell then shows the sign-in.
+export const signedIn = signal(true);
 
 // What the server answered instead of data: `type` is Prometheus's error type, `status` the HTTP code (0: no answer).
 export class ApiError extends Error {
@@ -36,6 +41,7 @@ async function send(method, path, { params, body, signal } = {}) {
   } catch {
     json = undefined;
   }
+  if (response.status === 401) signedIn.value = false;
   if (!response.ok || json?.status === "error") {
     const reason = json?.error ?? (typeof json === "string" ? json : text.slice(0, 300));
     throw new ApiError(reason || response.statusText, json?.errorType ?? "http", response.status);

@@ -1,7 +1,7 @@
 // The shell: navigation around the page that the address names. Pages other than home are loaded when first opened.
 
 import { html, render, signal, useEffect, useState } from "../vendor/preact.js";
-import { get } from "./api.js";
+import { get, signedIn } from "./api.js";
 import { HomePage } from "./home.js";
 import { Icon } from "./icons.js";
 import { Failure } from "./page.js";
@@ -47,6 +47,12 @@ function Navigation({ current }) {
 
 const THEME_ICONS = { auto: "auto", light: "sun", dark: "moon" };
 
+function SignIn() {
+  const [Form, setForm] = useState(null);
+  useEffect(() => void import("./signin.js").then((module) => setForm(() => module.SignInForm)), []);
+  return Form ? html`<${Form} />` : html`<div class="skeleton page"></div>`;
+}
+
 function Shell() {
   const path = ALIASES[place.value.path] ?? place.value.path;
   const current = PAGES.find((page) => page.path === path || (page.path !== "/" && path.startsWith(`${page.path}/`))) ?? PAGES[0];
@@ -68,7 +74,7 @@ function Shell() {
       <button class="button icon is-quiet" title=${`Colours: ${theme.choice.value}`} aria-label=${`Colours: ${theme.choice.value}`} onClick=${theme.nextTheme}><${Icon} name=${THEME_ICONS[theme.choice.value]} /></button>
     </header>
     <main id="main" tabindex="-1">
-      ${shown.failed ? html`<${Failure} error=${shown.failed} />` : shown.page === current ? html`<${shown.component} />` : html`<div class="skeleton page"></div>`}
+      ${!signedIn.value ? html`<${SignIn} />` : shown.failed ? html`<${Failure} error=${shown.failed} />` : shown.page === current ? html`<${shown.component} />` : html`<div class="skeleton page"></div>`}
     </main>`;
 }
 
