@@ -3,6 +3,7 @@
 //! Bodies have 5,000 samples of series with ten labels, as an agent sends them; "decode" includes the keys' hashes.
 
 use std::hint::black_box;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use campanile::ingest::remote_write::{decode_v1, encode_v1};
@@ -92,8 +93,12 @@ fn lines(criterion: &mut Criterion) {
         bencher.iter(|| read().map(|decoded| decoded.batch.samples.len()));
     });
     group.bench_function("influx/1_per_series", |bencher| {
-        let nanos = influx::Precision::Finer(1_000_000);
-        let read = || influx::decode(influx_lines.as_bytes(), nanos, &none, Millis(0), 7, &limits);
+        let reading = influx::Reading {
+            precision: influx::Precision::Finer(1_000_000),
+            extra: none.clone(),
+            now: Millis(0),
+        };
+        let read = || influx::decode(influx_lines.as_bytes(), &reading, &AtomicU64::new(0), 7, &limits);
         bencher.iter(|| read().map(|decoded| decoded.batch.samples.len()));
     });
     group.finish();

@@ -17,6 +17,10 @@ pub struct AgentConfig {
     pub enabled: bool,
     /// Whether this machine's own metrics are collected, as `job="node"`.
     pub host: bool,
+    /// Whether a sign of life is sent every interval, so that a silent agent can be told from a value that dropped.
+    pub heartbeat: bool,
+    /// A folder of `*.prom` files whose metrics are collected with the machine's: what cron jobs leave there.
+    pub textfile_directory: Option<PathBuf>,
     /// Where the machine's `/proc`, `/sys` and mount points are: `/`, or `/host` inside a container.
     pub host_root: PathBuf,
     /// How often, where a scrape config does not say.
@@ -34,6 +38,8 @@ impl Default for AgentConfig {
         AgentConfig {
             enabled: true,
             host: true,
+            heartbeat: true,
+            textfile_directory: None,
             host_root: PathBuf::from("/"),
             interval: Interval(15_000),
             external_labels: BTreeMap::new(),
@@ -46,7 +52,13 @@ impl Default for AgentConfig {
 impl AgentConfig {
     /// Makes paths that are relative to the configuration file absolute: `folder` is where the file lies.
     pub fn resolve_paths(&mut self, folder: &Path) {
+        self.textfile_directory
+            .iter_mut()
+            .for_each(|path| *path = folder.join(&*path));
         for scrape in &mut self.scrape_configs {
+            for sd in &mut scrape.http_sd_configs {
+                resolve(folder, &mut sd.basic_auth, &mut sd.authorization, &mut sd.tls_config);
+            }
             let files = scrape.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
             files.for_each(|pattern| *pattern = folder.join(&*pattern).display().to_string());
             resolve(
@@ -141,7 +153,10 @@ fn resolve(
 pub struct AgentFile {
     global: Global,
     host: bool,
+    heartbeat: bool,
+    textfile_directory: Option<PathBuf>,
     host_root: PathBuf,
+    ingest: crate::ingest::IngestConfig,
     interval: Option<Interval>,
     external_labels: BTreeMap<String, String>,
     scrape_configs: Vec<ScrapeConfig>,
@@ -150,10 +165,18 @@ pub struct AgentFile {
 
 impl Default for AgentFile {
     fn default() -> AgentFile {
-        let AgentConfig { host, host_root, .. } = AgentConfig::default();
+        let AgentConfig {
+            host,
+            host_root,
+            heartbeat,
+            ..
+        } = AgentConfig::default();
         AgentFile {
             global: Global::default(),
             host,
+            heartbeat,
+            textfile_directory: None,
+            ingest: crate::ingest::IngestConfig::default(),
             host_root,
             interval: None,
             external_labels: BTreeMap::new(),
@@ -188,6 +211,8 @@ impl From<AgentFile> for AgentConfig {
         AgentConfig {
             enabled: true,
             host: file.host,
+            heartbeat: file.heartbeat,
+            textfile_directory: file.textfile_directory,
             host_root: file.host_root,
             interval: interval.unwrap_or(default.interval),
             external_labels,
@@ -311,6 +336,83 @@ fn five_minutes() -> Interval {
     Interval(300_000)
 }
 
+/// Targets that a web server lists: Prometheus's `http_sd_config`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSdConfig {
+    /// What is asked.
+    pub url: String,
+    /// How often.
+    #[serde(default = "a_minute")]
+    pub refresh_interval: Interval,
+    /// User and password.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    /// A token.
+    #[serde(default)]
+    pub authorization: Option<Authorization>,
+    /// TLS.
+    #[serde(default)]
+    pub tls_config: TlsConfig,
+}
+
+fn a_minute() -> Interval {
+    Interval::mins(1)
+}
+
+/// A number of bytes as Prometheus writes it: `10MB`, `1GiB`, `512`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "serde_yaml::Value")]
+pub struct Bytes(pub u64);
+
+impl TryFrom<serde_yaml::Value> for Bytes {
+    type Error = String;
+
+    fn try_from(value: serde_yaml::Value) -> Result<Bytes, String> {
+        if let Some(bytes) = value.as_u64() {
+            return Ok(Bytes(bytes));
+        }
+        let text = value.as_str().unwrap_or_default().trim();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor: Option<u64> = match &text[digits.len()..] {
+            "" | "B" => Some(1),
+            "KB" | "KiB" => Some(1 << 10),
+            "MB" | "MiB" => Some(1 << 20),
+            "GB" | "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let number: Option<u64> = digits.parse().ok();
+        let bytes = number
+            .zip(factor)
+            .and_then(|(number, factor)| number.checked_mul(factor));
+        bytes
+            .map(Bytes)
+            .ok_or_else(|| format!("{text:?} is not a number of bytes such as 10MB"))
+    }
+}
+
+/// A form of the exposition, under Prometheus's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are Prometheus's own")]
+pub enum ScrapeProtocol {
+    PrometheusProto,
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetricsText1,
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetricsText0,
+    #[serde(rename = "PrometheusText0.0.4")]
+    PrometheusText0,
+    #[serde(rename = "PrometheusText1.0.0")]
+    PrometheusText1,
+}
+
+impl AgentFile {
+    /// Takes out what is received from programs on the host: the line listeners.
+    pub fn take_ingest(&mut self) -> crate::ingest::IngestConfig {
+        std::mem::take(&mut self.ingest)
+    }
+}
+
 /// One job: Prometheus's `scrape_config`. A key that is not here is refused when the file is read.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -338,6 +440,9 @@ pub struct ScrapeConfig {
     /// Targets in files.
     #[serde(default)]
     pub file_sd_configs: Vec<FileSdConfig>,
+    /// Targets that a web server lists.
+    #[serde(default)]
+    pub http_sd_configs: Vec<HttpSdConfig>,
     /// Whether the target's own labels win over ours.
     #[serde(default)]
     pub honor_labels: bool,
@@ -368,6 +473,30 @@ pub struct ScrapeConfig {
     /// The most samples of one scrape, after relabelling; 0 is no limit. Over it the whole scrape fails.
     #[serde(default)]
     pub sample_limit: usize,
+    /// The most labels of a series; 0 is no limit. Over it the whole scrape fails.
+    #[serde(default)]
+    pub label_limit: usize,
+    /// The most bytes of a label's name; 0 is no limit. Over it the whole scrape fails.
+    #[serde(default)]
+    pub label_name_length_limit: usize,
+    /// The most bytes of a label's value; 0 is no limit. Over it the whole scrape fails.
+    #[serde(default)]
+    pub label_value_length_limit: usize,
+    /// The most targets; 0 is no limit. Over it none is scraped.
+    #[serde(default)]
+    pub target_limit: usize,
+    /// The most bytes of a page after decompression; 0 is the agent's own limit of 64 MiB.
+    #[serde(default)]
+    pub body_size_limit: Bytes,
+    /// Forms to ask for; protobuf among them brings native histograms.
+    #[serde(default)]
+    pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Whether native histograms are asked for.
+    #[serde(default)]
+    pub scrape_native_histograms: bool,
+    /// Whether classic buckets are kept beside native ones.
+    #[serde(default)]
+    pub always_scrape_classic_histograms: bool,
 }
 
 fn metrics_path() -> String {
@@ -383,6 +512,11 @@ fn yes() -> bool {
 }
 
 impl ScrapeConfig {
+    /// Whether the target is asked for the form that has native histograms.
+    pub(super) fn wants_native(&self) -> bool {
+        self.scrape_native_histograms || self.scrape_protocols.contains(&ScrapeProtocol::PrometheusProto)
+    }
+
     /// Returns the job that scrapes one endpoint, everything else as by default.
     pub fn of(job_name: &str, target: &str) -> ScrapeConfig {
         ScrapeConfig {
@@ -397,6 +531,7 @@ impl ScrapeConfig {
                 labels: BTreeMap::new(),
             }],
             file_sd_configs: Vec::new(),
+            http_sd_configs: Vec::new(),
             honor_labels: false,
             honor_timestamps: true,
             relabel_configs: Vec::new(),
@@ -407,6 +542,14 @@ impl ScrapeConfig {
             follow_redirects: true,
             enable_compression: true,
             sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            target_limit: 0,
+            body_size_limit: Bytes(0),
+            scrape_protocols: Vec::new(),
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
         }
     }
 }

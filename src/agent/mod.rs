@@ -7,16 +7,22 @@
 mod collect;
 mod config;
 mod daemon;
+mod jobs;
 mod metrics;
+mod outlet;
 mod push;
 mod queue;
+mod rounds;
 mod scrape;
 mod target;
+mod targets;
 
 pub use collect::{Gathered, Host};
 pub use config::{
-    AgentConfig, AgentFile, Authorization, BasicAuth, FileSdConfig, QueueConfig, RemoteWriteConfig, ScrapeConfig,
-    Secret, StaticConfig, TlsConfig,
+    AgentConfig, AgentFile, Authorization, BasicAuth, Bytes, FileSdConfig, HttpSdConfig, QueueConfig,
+    RemoteWriteConfig, ScrapeConfig, ScrapeProtocol, Secret, StaticConfig, TlsConfig,
 };
-pub use daemon::{Agent, AgentParts, RemoteQueue, open_queues};
+pub use daemon::{Agent, AgentParts, Forwarder};
 pub use metrics::METRICS;
+pub use outlet::{RemoteQueue, open_queues};
+pub use targets::{TargetState, Targets};

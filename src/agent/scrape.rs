@@ -4,17 +4,23 @@
 //! that fails ends all of them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::config::ScrapeConfig;
+use crate::ingest::exposition::{self, Value};
 use crate::ingest::relabel::relabel;
 use crate::ingest::text::{self, MetadataLines, TextFormat, TextLine};
 use crate::ingest::{Encoding, decompress};
 use crate::io::http_client::{ANSWER_BYTES_MAX, HttpClient, HttpOptions, HttpRequest};
 use crate::model::{
-    Interval, Labels, LabelsBuilder, METRIC_NAME, MetricMetadata, Millis, OwnedSeries, Sample, stale_marker,
+    FloatHistogram, HistogramSample, Interval, Labels, LabelsBuilder, METRIC_NAME, MetricMetadata, Millis, OwnedSeries,
+    Sample, stale_marker,
 };
 
-/// What we ask for, best first.
+/// What we ask for, best first, when native histograms are wanted: the text forms have none.
+const ACCEPT_NATIVE: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.9,\
+     application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+/// What we ask for otherwise.
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 /// The most bytes of a page after decompression.
 const PAGE_BYTES_MAX: usize = 64 << 20;
@@ -32,9 +38,10 @@ pub(super) async fn fetch(
     config: &ScrapeConfig,
     options: HttpOptions,
     timeout: Interval,
-) -> Result<(String, TextFormat), String> {
+) -> Result<Page, String> {
+    let accept = if config.wants_native() { ACCEPT_NATIVE } else { ACCEPT };
     let mut headers = vec![
-        ("Accept".to_owned(), ACCEPT.to_owned()),
+        ("Accept".to_owned(), accept.to_owned()),
         (
             "User-Agent".to_owned(),
             concat!("campanile/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -65,10 +72,24 @@ pub(super) async fn fetch(
     }
     let header = |name: &str| response.headers.get(name).map(String::as_str);
     let encoding = Encoding::from_header(header("content-encoding")).map_err(|error| error.to_string())?;
-    let format = TextFormat::from_content_type(header("content-type"));
-    let body = decompress(encoding, response.body.clone(), PAGE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes_max = match usize::try_from(config.body_size_limit.0).unwrap_or(usize::MAX) {
+        0 => PAGE_BYTES_MAX,
+        limit => limit.min(PAGE_BYTES_MAX),
+    };
+    let body = decompress(encoding, response.body.clone(), bytes_max)
+        .map_err(|error| format!("the page cannot be read (body_size_limit {bytes_max}): {error}"))?;
+    if exposition::is_protobuf(header("content-type")) {
+        return Ok(Page::Protobuf(body));
+    }
     let page = String::from_utf8(body.to_vec()).map_err(|_| "the page is not UTF-8".to_owned())?;
-    Ok((page, format))
+    Ok(Page::Text(page, TextFormat::from_content_type(header("content-type"))))
+}
+
+/// A page as it was fetched.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Page {
+    Text(String, TextFormat),
+    Protobuf(bytes::Bytes),
 }
 
 /// One round's samples, target labels put on.
@@ -76,50 +97,127 @@ pub(super) async fn fetch(
 pub(super) struct Round {
     /// Labels, value, and the time that the target gave.
     pub(super) samples: Vec<(Labels, f64, Option<Millis>)>,
+    /// Native histograms likewise.
+    pub(super) histograms: Vec<(Labels, Arc<FloatHistogram>, Option<Millis>)>,
     /// What the page says about its metrics.
     pub(super) metadata: Vec<MetricMetadata>,
     /// How many samples there were before relabelling.
     pub(super) scraped: usize,
 }
 
+/// What goes to the queues.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Collected {
+    pub(super) series: Vec<OwnedSeries>,
+    pub(super) histograms: Vec<(Labels, HistogramSample)>,
+}
+
+impl Collected {
+    /// Wraps series without histograms.
+    pub(super) fn floats(series: Vec<OwnedSeries>) -> Collected {
+        Collected {
+            series,
+            histograms: Vec::new(),
+        }
+    }
+}
+
 /// Reads a page.
 ///
 /// # Errors
 /// The first line that cannot be read, or the limit that is reached: half a page would look like a restart.
-pub(super) fn read_page(
-    page: &str,
-    format: TextFormat,
-    target: &Labels,
-    config: &ScrapeConfig,
-) -> Result<Round, String> {
+pub(super) fn read_page(page: &Page, target: &Labels, config: &ScrapeConfig) -> Result<Round, String> {
     let mut round = Round::default();
-    let mut metadata = MetadataLines::default();
-    for line in text::lines(page, format) {
-        let line = line.map_err(|error| error.to_string())?;
-        let TextLine::Sample(sample) = &line else {
-            metadata.take(&line);
-            continue;
-        };
-        round.scraped += 1;
+    match page {
+        Page::Text(text, format) => {
+            let mut metadata = MetadataLines::default();
+            for line in text::lines(text, *format) {
+                let line = line.map_err(|error| error.to_string())?;
+                let TextLine::Sample(sample) = line else {
+                    metadata.take(&line);
+                    continue;
+                };
+                round.add(&sample.labels, Value::Float(sample.value), sample.at, target, config)?;
+            }
+            round.metadata = metadata.finish();
+        }
+        Page::Protobuf(body) => {
+            let classic = config.always_scrape_classic_histograms || !config.wants_native();
+            let families = exposition::decode_protobuf(body, classic).map_err(|error| error.to_string())?;
+            for family in families {
+                for point in family.points {
+                    round.add(&point.labels, point.value, point.at, target, config)?;
+                }
+                round.metadata.push(MetricMetadata {
+                    metric: family.name,
+                    kind: family.kind,
+                    help: family.help,
+                    unit: family.unit,
+                });
+            }
+        }
+    }
+    Ok(round)
+}
+
+impl Round {
+    /// Adds one sample, relabelled, within the job's limits.
+    fn add(
+        &mut self,
+        own: &[(String, String)],
+        value: Value,
+        at: Option<Millis>,
+        target: &Labels,
+        config: &ScrapeConfig,
+    ) -> Result<(), String> {
+        self.scraped += 1;
         let mut labels = LabelsBuilder::default();
-        for (name, value) in &sample.labels {
+        for (name, value) in own {
             labels.set(name, value);
         }
         put_target_labels(&mut labels, target, config.honor_labels);
         if !relabel(&config.metric_relabel_configs, &mut labels) {
-            continue;
+            return Ok(());
         }
         if labels.get(METRIC_NAME).is_none() {
             return Err("a series has no metric name after relabelling".to_owned());
         }
-        let at = sample.at.filter(|_| config.honor_timestamps);
-        round.samples.push((labels.build(), sample.value, at));
-        if config.sample_limit > 0 && round.samples.len() > config.sample_limit {
+        let labels = labels.build();
+        check_limits(&labels, config)?;
+        let at = at.filter(|_| config.honor_timestamps);
+        match value {
+            Value::Float(value) => self.samples.push((labels, value, at)),
+            Value::Histogram(histogram) => self.histograms.push((labels, histogram, at)),
+        }
+        if config.sample_limit > 0 && self.kept() > config.sample_limit {
             return Err(format!("over the sample_limit of {}", config.sample_limit));
         }
+        Ok(())
     }
-    round.metadata = metadata.finish();
-    Ok(round)
+
+    fn kept(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+}
+
+fn check_limits(labels: &Labels, config: &ScrapeConfig) -> Result<(), String> {
+    if config.label_limit > 0 && labels.len() > config.label_limit {
+        return Err(format!("over the label_limit of {}: {labels}", config.label_limit));
+    }
+    let (name_max, value_max) = (config.label_name_length_limit, config.label_value_length_limit);
+    for (name, value) in labels.iter() {
+        if name_max > 0 && name.len() > name_max {
+            return Err(format!(
+                "over the label_name_length_limit of {name_max}: label {name:?} of {labels}"
+            ));
+        }
+        if value_max > 0 && value.len() > value_max {
+            return Err(format!(
+                "over the label_value_length_limit of {value_max}: label {name:?} of {labels}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Puts the target's labels on a series; its own of the same name give way to them under `exported_…`, or stay.
@@ -171,13 +269,14 @@ impl Tracker {
     }
 
     /// Returns all series of a round at `at`: samples, stale markers, the report.
-    pub(super) fn round(&mut self, at: Millis, seconds: f64, round: Result<&Round, ()>) -> Vec<OwnedSeries> {
+    pub(super) fn round(&mut self, at: Millis, seconds: f64, round: Result<&Round, ()>) -> Collected {
         let mut out = Vec::new();
+        let mut histograms = Vec::new();
         let mut shown = HashSet::new();
         let mut own_time = HashSet::new();
         let (mut scraped, mut kept) = (0, 0);
         if let Ok(round) = round {
-            (scraped, kept) = (round.scraped, round.samples.len());
+            (scraped, kept) = (round.scraped, round.kept());
             for (labels, value, own_at) in &round.samples {
                 let first = match own_at {
                     Some(own_at) => own_time.insert((labels, own_at)),
@@ -185,6 +284,19 @@ impl Tracker {
                 };
                 if first {
                     out.push(one(labels.clone(), own_at.unwrap_or(at), *value));
+                }
+            }
+            for (labels, histogram, own_at) in &round.histograms {
+                let first = match own_at {
+                    Some(own_at) => own_time.insert((labels, own_at)),
+                    None => shown.insert(labels.clone()),
+                };
+                if first {
+                    let sample = HistogramSample {
+                        at: own_at.unwrap_or(at),
+                        histogram: Arc::clone(histogram),
+                    };
+                    histograms.push((labels.clone(), sample));
                 }
             }
         }
@@ -201,7 +313,10 @@ impl Tracker {
                 .zip(report)
                 .map(|(name, value)| one(self.named(name), at, value)),
         );
-        out
+        Collected {
+            series: out,
+            histograms,
+        }
     }
 
     /// Returns the stale markers of a target that is gone for good.
@@ -249,7 +364,7 @@ mod tests {
 
     fn page(text: &str, yaml: &str) -> Result<Round, String> {
         let config: ScrapeConfig = serde_yaml::from_str(&format!("{{job_name: api{yaml}}}")).unwrap();
-        read_page(text, TextFormat::Prometheus, &target(), &config)
+        read_page(&Page::Text(text.to_owned(), TextFormat::Prometheus), &target(), &config)
     }
 
     fn shown(series: &[OwnedSeries]) -> Vec<String> {
@@ -291,6 +406,33 @@ mod tests {
                 .contains("sample_limit of 2")
         );
         assert!(page("a 1\nb\n", "").unwrap_err().contains("line 2"));
+        for (limit, expected) in [
+            (", label_limit: 3", "over the label_limit of 3: abc{"),
+            (", label_name_length_limit: 7", "over the label_name_length_limit of 7"),
+            (", label_value_length_limit: 4", "label \"long\""),
+        ] {
+            let error = page("abc{long=\"12345\"} 1\n", limit).unwrap_err();
+            assert!(error.contains(expected), "{limit}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_protobuf_page_brings_native_histograms_that_end_like_all_series() {
+        let body = include_bytes!("../../fuzz/corpus/exposition/native");
+        let config: ScrapeConfig =
+            serde_yaml::from_str("{job_name: api, scrape_native_histograms: true, body_size_limit: 10MB}").unwrap();
+        assert_eq!((config.body_size_limit.0, config.wants_native()), (10 << 20, true));
+        let page = Page::Protobuf(bytes::Bytes::from_static(body));
+        let round = read_page(&page, &target(), &config).unwrap();
+        assert_eq!((round.samples.len(), round.histograms.len()), (0, 1));
+        assert_eq!(
+            round.histograms[0].0.to_string(),
+            r#"h{a="b", instance="h:1", job="api"}"#
+        );
+        let mut tracker = Tracker::new(target());
+        assert_eq!(tracker.round(Millis(1), 0.5, Ok(&round)).histograms[0].1.at, Millis(1));
+        let ended = shown(&tracker.round(Millis(2), 0.5, Ok(&Round::default())).series);
+        assert_eq!(ended[0], r#"h{a="b", instance="h:1", job="api"} stale 2"#);
     }
 
     #[test]
@@ -305,13 +447,13 @@ mod tests {
             ..Round::default()
         };
         tracker.round(Millis(1), 0.5, Ok(&round(&["a", "b", "a"])));
-        let second = shown(&tracker.round(Millis(2), 0.5, Ok(&round(&["b", "c"]))));
+        let second = shown(&tracker.round(Millis(2), 0.5, Ok(&round(&["b", "c"]))).series);
         assert_eq!(second[..3], ["a stale 2", "b 1 2", "c 1 2"]);
         assert!(
             second.contains(&"scrape_series_added{job=\"j\"} 1 2".to_owned()),
             "{second:?}"
         );
-        let failed = shown(&tracker.round(Millis(3), 0.5, Err(())));
+        let failed = shown(&tracker.round(Millis(3), 0.5, Err(())).series);
         assert_eq!(failed[..2], ["b stale 3", "c stale 3"]);
         assert_eq!(failed.last().unwrap(), "up{job=\"j\"} 0 3");
         tracker.round(Millis(4), 0.5, Ok(&round(&["d"])));

@@ -20,6 +20,13 @@ pub(super) struct Target {
     pub(super) url: String,
 }
 
+/// What discovery gave, and the target it became; none when relabelling dropped it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    pub(super) discovered: Labels,
+    pub(super) target: Option<Target>,
+}
+
 /// How often and for how long at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
@@ -38,13 +45,13 @@ impl Pace {
     }
 }
 
-/// Returns the targets of a group; those that relabelling drops are left out.
-pub(super) fn targets(config: &ScrapeConfig, group: &StaticConfig, pace: Pace) -> Vec<Target> {
+/// Returns the targets of a group, those that relabelling drops too.
+pub(super) fn targets(config: &ScrapeConfig, group: &StaticConfig, pace: Pace) -> Vec<Found> {
     let of = |address: &String| target(config, group, pace, address);
-    group.targets.iter().filter_map(of).collect()
+    group.targets.iter().map(of).collect()
 }
 
-fn target(config: &ScrapeConfig, group: &StaticConfig, pace: Pace, address: &str) -> Option<Target> {
+fn target(config: &ScrapeConfig, group: &StaticConfig, pace: Pace, address: &str) -> Found {
     let mut labels = LabelsBuilder::default();
     for (name, value) in &group.labels {
         labels.set(name, value);
@@ -66,8 +73,14 @@ fn target(config: &ScrapeConfig, group: &StaticConfig, pace: Pace, address: &str
             labels.set(&format!("__param_{name}"), first);
         }
     }
+    let discovered = labels.build();
     let kept = relabel(&config.relabel_configs, &mut labels);
-    let address = labels.get("__address__").filter(|_| kept)?.to_owned();
+    let target = kept.then(|| finished(config, labels)).flatten();
+    Found { discovered, target }
+}
+
+fn finished(config: &ScrapeConfig, mut labels: LabelsBuilder) -> Option<Target> {
+    let address = labels.get("__address__")?.to_owned();
     let url = url(config, &labels, &address);
     if labels.get("instance").is_none() {
         labels.set("instance", &address);
@@ -174,6 +187,7 @@ mod tests {
         let found = targets(&config, &config.static_configs[0], PACE);
         found
             .into_iter()
+            .filter_map(|found| found.target)
             .map(|target| (target.labels.to_string(), target.url))
             .collect()
     }

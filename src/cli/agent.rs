@@ -7,9 +7,11 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::agent::{Agent, AgentConfig, AgentFile, AgentParts, Authorization, RemoteWriteConfig, open_queues};
+use crate::http::{LineSockets, serve_graphite, serve_statsd};
+use crate::ingest::{IngestConfig, IngestLimits, Intake};
 use crate::io::disk::{Disk, OsDisk};
 use crate::io::http_client::ReqwestClient;
-use crate::io::{OsRandom, ShutdownHandle, SystemClock, files};
+use crate::io::{OsRandom, Random, ShutdownHandle, SystemClock, files};
 use crate::model::{Interval, yaml};
 use crate::server::Logging;
 
@@ -57,7 +59,7 @@ fn start(args: &AgentArgs) -> Result<(), String> {
     };
     logging.start()?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let config = config(args, &*disk)?;
+    let (config, ingest) = config(args, &*disk)?;
     disk.create_dir_all(&args.data_dir)
         .map_err(|error| format!("{}: {error}", args.data_dir.display()))?;
     let _lock = disk
@@ -78,13 +80,32 @@ fn start(args: &AgentArgs) -> Result<(), String> {
                 config.interval
             );
         }
+        let clock = Arc::clone(&parts.clock);
         let agent = Agent::new(config, parts, queues)?;
+        let intake = Intake::new(
+            Arc::new(agent.forwarder()),
+            Arc::clone(&clock),
+            OsRandom.next_u64(),
+            IngestLimits::default(),
+        );
+        let intake = Arc::new(intake.with(&ingest));
         let (handle, shutdown) = ShutdownHandle::new();
+        let mut listeners = tokio::task::JoinSet::new();
+        if let Some(graphite) = ingest.graphite {
+            let sockets = LineSockets::bind("graphite", graphite.listen).await?;
+            let (intake, clock) = (Arc::clone(&intake), Arc::clone(&clock));
+            listeners.spawn(serve_graphite(sockets, graphite, intake, clock, shutdown.clone()));
+        }
+        if let Some(statsd) = ingest.statsd {
+            let sockets = LineSockets::bind("statsd", statsd.listen).await?;
+            listeners.spawn(serve_statsd(sockets, statsd, intake, clock, shutdown.clone()));
+        }
         let running = tokio::spawn(agent.run(shutdown));
         told_to_stop()
             .await
             .map_err(|error| format!("cannot listen for signals: {error}"))?;
         handle.request();
+        while listeners.join_next().await.is_some() {}
         running.await.map_err(|error| format!("the agent broke off: {error}"))
     })
 }
@@ -99,14 +120,20 @@ async fn told_to_stop() -> std::io::Result<()> {
 }
 
 /// Puts file and arguments together; arguments win.
-fn config(args: &AgentArgs, disk: &dyn Disk) -> Result<AgentConfig, String> {
+fn config(args: &AgentArgs, disk: &dyn Disk) -> Result<(AgentConfig, IngestConfig), String> {
+    let mut ingest = IngestConfig::default();
     let mut config = match &args.config {
         None => AgentConfig::default(),
         Some(path) => {
             let name = path.display().to_string();
             let text = files::read_text(disk, path).map_err(|error| format!("{name}: {error}"))?;
-            let file: AgentFile = yaml::read(&name, &text).map_err(|error| error.with_snippet())?;
-            let config = AgentConfig::from(file);
+            let mut file: AgentFile = yaml::read(&name, &text).map_err(|error| error.with_snippet())?;
+            ingest = file.take_ingest();
+            ingest.check().map_err(|error| format!("{name}: ingest: {error}"))?;
+            let mut config = AgentConfig::from(file);
+            if let Some(folder) = path.parent() {
+                config.resolve_paths(folder);
+            }
             config.check().map_err(|error| format!("{name}: {error}"))?;
             config
         }
@@ -129,7 +156,7 @@ fn config(args: &AgentArgs, disk: &dyn Disk) -> Result<AgentConfig, String> {
         return Err("nowhere to push to: give --push URL, or remote_write in the configuration".to_owned());
     }
     config.check()?;
-    Ok(config)
+    Ok((config, ingest))
 }
 
 /// A URL without a path is a server's; remote write has its own path there.
@@ -167,7 +194,8 @@ mod tests {
             .unwrap()
             .write_all_at(bad, 0)
             .unwrap();
-        config(&Line::try_parse_from([&["agent"], words].concat()).unwrap().args, &disk)
+        let line = Line::try_parse_from([&["agent"], words].concat()).unwrap();
+        config(&line.args, &disk).map(|(config, _)| config)
     }
 
     #[test]

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::agent::AgentConfig;
 use crate::http::{Access, AuthConfig};
+use crate::ingest::IngestConfig;
 use crate::io::disk::Disk;
 use crate::io::files;
 use crate::model::{Interval, yaml};
@@ -58,6 +59,8 @@ pub struct Config {
     pub storage: DbConfig,
     /// The built-in agent.
     pub agent: AgentConfig,
+    /// What happens to samples on their way in, and which doors are open beside HTTP.
+    pub ingest: IngestConfig,
     /// Every limit of the HTTP door and of queries.
     pub limits: Limits,
     oncall: Option<NotYet>,
@@ -94,6 +97,7 @@ impl Default for Config {
             query: QueryConfig::default(),
             storage: DbConfig::default(),
             agent: AgentConfig::default(),
+            ingest: IngestConfig::default(),
             limits: Limits::default(),
             oncall: None,
             events: None,
@@ -333,6 +337,7 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.agent.check().map_err(|error| format!("agent: {error}"))?;
+        self.ingest.check().map_err(|error| format!("ingest: {error}"))?;
         if let Some(text) = &self.external_url {
             let parsed = url::Url::parse(text).map_err(|error| format!("external_url: {text:?}: {error}"))?;
             if !matches!(parsed.scheme(), "http" | "https") {

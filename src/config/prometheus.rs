@@ -9,6 +9,7 @@ use serde_yaml::Value;
 
 use super::{Alerting, Config, NotYet};
 use crate::agent::{RemoteWriteConfig, ScrapeConfig};
+use crate::ingest::otlp::OtlpConfig;
 use crate::model::Interval;
 
 /// The keys by which a Prometheus file is recognised.
@@ -33,7 +34,7 @@ pub(super) struct PrometheusFile {
     scrape_config_files: Option<NotYet>,
     tracing: Option<NotYet>,
     runtime: Option<NotYet>,
-    otlp: Option<NotYet>,
+    otlp: OtlpConfig,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,6 +83,7 @@ impl PrometheusFile {
             scrape.scrape_timeout = scrape.scrape_timeout.or(self.global.scrape_timeout);
         }
         config.agent.remote_write = self.remote_write;
+        config.ingest.otlp = self.otlp;
         if let Some(window) = self.storage.tsdb.out_of_order_time_window {
             config.storage.out_of_order_window = window;
         }

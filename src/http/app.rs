@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Status;
+use super::{Status, TargetsView};
 use crate::alertmanager::AlertManager;
 use crate::ingest::Intake;
+use crate::ingest::pushgateway::Pushgateway;
 use crate::io::Clock;
 use crate::query::QueryOptions;
 use crate::rules::Manager;
@@ -16,6 +17,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Where pushed samples go in: limits, decoding budget, counters, and the store behind it.
     pub intake: Arc<Intake>,
+    /// Groups of metrics that jobs pushed before they ended.
+    pub pushgateway: Arc<Pushgateway>,
     /// Where our own samples go.
     pub appender: Arc<dyn Appender>,
     /// Where samples come from.
@@ -24,6 +27,8 @@ pub struct App {
     pub query_options: QueryOptions,
     /// What the server says about itself.
     pub status: Arc<dyn Status>,
+    /// What the built-in agent scrapes.
+    pub targets: Arc<dyn TargetsView>,
     /// Alerts, silences, and who is told.
     pub alertmanager: Arc<AlertManager>,
     /// Rules and their alerts.
@@ -39,15 +44,20 @@ impl App {
         let store = crate::storage::LiteralStore::new();
         let clock = Arc::new(crate::io::SimClock::default());
         let limits = crate::ingest::IngestLimits::default();
+        let intake = Arc::new(Intake::new(Arc::new(store.clone()), clock.clone(), 1, limits));
+        let log = Arc::new(crate::io::log::MemLog::new());
+        let groups = Pushgateway::open(Arc::clone(&intake), log, clock.clone(), Default::default());
         App {
             alertmanager: Arc::new(AlertManager::test(clock.clone())),
             clock: clock.clone(),
-            intake: Arc::new(Intake::new(Arc::new(store.clone()), clock, 1, limits)),
+            intake,
+            pushgateway: Arc::new(groups.expect("an empty log can be read")),
             appender: Arc::new(store.clone()),
             rules: Manager::over(&store),
             querier: Arc::new(store),
             query_options: QueryOptions::default(),
             status: Arc::new(super::query_api::NoStatus),
+            targets: Arc::new(super::targets_api::tests::NoTargets),
             seed: 1,
         }
     }

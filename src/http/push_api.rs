@@ -1,15 +1,18 @@
 //! The doors of everyone who does not speak remote write: text, JSON lines, and InfluxDB's line protocol.
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::ApiError;
 use super::route::{Call, Route, Scope};
-use super::write_api::{BODY_BYTES_MAX, answer, refused, take, text_header};
-use crate::ingest::influx::{self, Precision};
+use super::write_api::{Arrival, BODY_BYTES_MAX, answer, encoding, text_header};
+use crate::ingest::influx::{self, Precision, Reading};
 use crate::ingest::text::{self, TextFormat};
-use crate::ingest::{DecodeError, Encoding, Intake, Protocol, json_lines};
+use crate::ingest::{DecodeError, Intake, Protocol, json_lines};
 use crate::model::{Labels, Millis};
 
 /// The version of InfluxDB whose protocol is spoken: some senders refuse a server without one.
@@ -35,30 +38,35 @@ pub(super) static ROUTES: &[Route] = &[
     row!(POST "/query", Write, 64 << 10, influx_query),
     row!(GET "/ping", Public, 0, influx_ping),
     row!(GET "/health", Public, 0, influx_health),
+    row!(GET "/ready", Public, 0, influx_ready),
+    // Where VictoriaMetrics has them: some senders are configured for that.
+    row!(POST "/influx/write", Write, BODY_BYTES_MAX, influx_write),
+    row!(POST "/influx/api/v2/write", Write, BODY_BYTES_MAX, influx_write),
+    row!(POST "/influx/query", Write, 64 << 10, influx_query),
+    row!(GET "/influx/ping", Public, 0, influx_ping),
+    row!(GET "/influx/health", Public, 0, influx_health),
 ];
 
 /// JSON lines: one series a line.
 async fn import_json(mut call: Call) -> Result<Response, ApiError> {
     let body = call.body().await?;
-    let intake = &call.app.intake;
+    let arrival = Arrival::of(&call, Protocol::JsonLines);
     let parameters = Parameters::of(&call);
-    let of = Protocol::JsonLines;
     let (encoding, extra) = parameters
         .only(&["extra_label"])
         .and_then(|()| Ok((encoding(call.request.headers())?, parameters.extra_labels()?)))
-        .map_err(|error| refused(intake, of, error))?;
+        .map_err(|error| arrival.refused(error))?;
     let decode = move |body: Bytes, intake: &Intake| json_lines::decode(&body, &extra, intake.seed(), intake.limits());
-    let report = take(intake, of, encoding, body, decode).await?;
-    Ok(answer(&report, StatusCode::NO_CONTENT))
+    let taken = arrival.take(encoding, body, decode).await?;
+    Ok(answer(&taken.report, StatusCode::NO_CONTENT))
 }
 
 /// Text, as `/metrics` pages have it: what a shell script sends with `curl --data-binary`.
 async fn import_text(mut call: Call) -> Result<Response, ApiError> {
     let body = call.body().await?;
-    let intake = &call.app.intake;
+    let arrival = Arrival::of(&call, Protocol::PrometheusText);
     let headers = call.request.headers();
     let parameters = Parameters::of(&call);
-    let of = Protocol::PrometheusText;
     let format = TextFormat::from_content_type(text_header(headers, header::CONTENT_TYPE));
     let (encoding, extra, now) = parameters
         .only(&["extra_label", "timestamp"])
@@ -66,32 +74,41 @@ async fn import_text(mut call: Call) -> Result<Response, ApiError> {
             Ok((
                 encoding(headers)?,
                 parameters.extra_labels()?,
-                parameters.timestamp(intake.now())?,
+                parameters.timestamp(arrival.intake.now())?,
             ))
         })
-        .map_err(|error| refused(intake, of, error))?;
+        .map_err(|error| arrival.refused(error))?;
     let decode =
         move |body: Bytes, intake: &Intake| text::decode(&body, format, &extra, now, intake.seed(), intake.limits());
-    let report = take(intake, of, encoding, body, decode).await?;
-    Ok(answer(&report, StatusCode::NO_CONTENT))
+    let taken = arrival.take(encoding, body, decode).await?;
+    Ok(answer(&taken.report, StatusCode::NO_CONTENT))
 }
 
 /// Versions 1 and 2 of InfluxDB's write; organisation, bucket and retention policy have no counterpart here.
 async fn influx_write(mut call: Call) -> Result<Response, ApiError> {
     let body = call.body().await?;
-    let intake = &call.app.intake;
+    let arrival = Arrival::of(&call, Protocol::Influx);
     let parameters = Parameters::of(&call);
-    let of = Protocol::Influx;
     let (encoding, precision) = encoding(call.request.headers())
         .and_then(|encoding| Ok((encoding, Precision::from_parameter(parameters.get("precision"))?)))
-        .map_err(|error| refused(intake, of, error))?;
+        .map_err(|error| arrival.refused(error))?;
     let extra = Labels::from_pairs(parameters.get("db").map(|db| ("db", db)));
-    let now = intake.now();
-    let decode = move |body: Bytes, intake: &Intake| {
-        influx::decode(&body, precision, &extra, now, intake.seed(), intake.limits())
-    };
-    let report = take(intake, of, encoding, body, decode).await?;
-    Ok(answer(&report, StatusCode::NO_CONTENT))
+    let now = arrival.intake.now();
+    let reading = Reading { precision, extra, now };
+    let strings = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&strings);
+    let decode =
+        move |body: Bytes, intake: &Intake| influx::decode(&body, &reading, &counted, intake.seed(), intake.limits());
+    let taken = arrival.take(encoding, body, decode).await?;
+    let mut response = answer(&taken.report, StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert("x-influxdb-version", HeaderValue::from_static(INFLUX_VERSION));
+    let strings = strings.load(Relaxed);
+    if strings > 0 {
+        // Text is no sample; the sender's success says how much of it was left out.
+        headers.insert("x-influxdb-skipped-strings", strings.into());
+    }
+    Ok(response)
 }
 
 /// Telegraf and others create their database first; there is one, and it is here already.
@@ -119,6 +136,11 @@ async fn influx_ping(_call: Call) -> Result<Response, ApiError> {
     Ok((StatusCode::NO_CONTENT, version).into_response())
 }
 
+async fn influx_ready(_call: Call) -> Result<Response, ApiError> {
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((json, r#"{"status":"ready"}"#).into_response())
+}
+
 async fn influx_health(_call: Call) -> Result<Response, ApiError> {
     let body = serde_json::json!({
         "name": "campanile",
@@ -129,10 +151,6 @@ async fn influx_health(_call: Call) -> Result<Response, ApiError> {
     });
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((json, body.to_string()).into_response())
-}
-
-fn encoding(headers: &HeaderMap) -> Result<Encoding, DecodeError> {
-    Encoding::from_header(text_header(headers, header::CONTENT_ENCODING))
 }
 
 /// Decoded parameters of a URL or a form.
@@ -193,8 +211,6 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::body::Body;
     use axum::http::Request;
 

@@ -172,7 +172,12 @@ impl Row {
 /// The tables of what the parts answer: a file of handlers adds a line.
 #[rustfmt::skip]
 static PARTS: &[&[Route]] = &[
+    super::datadog_api::ROUTES,
+    super::otlp_api::ROUTES,
     super::push_api::ROUTES,
+    super::pushgateway_api::ROUTES,
+    super::sources_api::ROUTES,
+    super::targets_api::ROUTES,
     super::query_api::ROUTES,
     super::alertmanager_api::ROUTES,
     super::rules_api::ROUTES,

@@ -11,13 +11,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::ApiError;
+use super::auth::Caller;
+use super::gate::Peer;
 use super::route::{Call, Route, Scope};
 use crate::ingest::remote_write::{self, Version};
-use crate::ingest::{DecodeError, Decoded, Encoding, Intake, Protocol, decompress};
+use crate::ingest::{DecodeError, Decoded, Encoding, Intake, Protocol, Source, Taken, decompress};
 use crate::storage::AppendReport;
 
 /// The most bytes of a compressed body.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
+/// How much of a sender's `User-Agent` is kept.
+const AGENT_CHARS_MAX: usize = 80;
 /// From this size on a body is decoded on a thread that may block.
 const DECODE_INLINE_BYTES_MAX: usize = 64 << 10;
 
@@ -59,31 +63,48 @@ fn hello() -> Response {
 
 async fn remote_write(mut call: Call) -> Result<Response, ApiError> {
     let body = call.body().await?;
-    write_remotely(&call.app.intake, call.request.headers(), body).await
+    let source = Arrival::of(&call, Protocol::RemoteWrite1).source;
+    write_remotely(&call.app.intake, source, call.request.headers(), body).await
 }
 
-async fn write_remotely(intake: &Arc<Intake>, headers: &HeaderMap, body: Bytes) -> Result<Response, ApiError> {
+async fn write_remotely(
+    intake: &Arc<Intake>,
+    source: Source,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let version = Version::from_content_type(text_header(headers, header::CONTENT_TYPE));
     let protocol = match version {
         Ok(Version::V2) => Protocol::RemoteWrite2,
         Ok(Version::V1) | Err(_) => Protocol::RemoteWrite1,
     };
+    let arrival = Arrival {
+        intake: Arc::clone(intake),
+        protocol,
+        source,
+    };
     let encoding = remote_write_encoding(headers);
     let accepted = version.and_then(|version| Ok((version, encoding?)));
-    let (version, encoding) = accepted.map_err(|error| refused(intake, protocol, error))?;
+    let (version, encoding) = accepted.map_err(|error| arrival.refused(error))?;
     let decode = move |body, intake: &Intake| match version {
         Version::V1 => remote_write::decode_v1(body, intake.seed(), intake.limits()),
         Version::V2 => remote_write::decode_v2(body, intake.seed(), intake.limits()),
     };
-    let report = take(intake, protocol, encoding, body, decode).await?;
-    let mut response = answer(&report, StatusCode::NO_CONTENT);
-    written_headers(response.headers_mut(), &report);
+    let taken = arrival.take(encoding, body, decode).await?;
+    let mut response = answer(&taken.report, StatusCode::NO_CONTENT);
+    written_headers(response.headers_mut(), &taken);
     Ok(response)
 }
 
-/// Version 2.0 asks for these; to a sender of 1.0 they mean nothing.
-fn written_headers(headers: &mut HeaderMap, report: &AppendReport) {
-    headers.insert("x-prometheus-remote-write-samples-written", report.samples.into());
+/// Version 2.0 asks for these; to a sender of 1.0 they mean nothing. What was left out by rule counts as written: the
+/// sender would take a smaller number for a server of version 1.0 that had not understood it.
+fn written_headers(headers: &mut HeaderMap, taken: &Taken) {
+    let report = &taken.report;
+    let samples = report.samples + taken.deduplicated + taken.relabelled;
+    headers.insert("x-prometheus-remote-write-samples-written", samples.into());
+    if taken.deduplicated > 0 {
+        headers.insert("x-campanile-deduplicated", taken.deduplicated.into());
+    }
     headers.insert("x-prometheus-remote-write-histograms-written", report.histograms.into());
     headers.insert("x-prometheus-remote-write-exemplars-written", report.exemplars.into());
 }
@@ -98,33 +119,76 @@ fn remote_write_encoding(headers: &HeaderMap) -> Result<Encoding, DecodeError> {
     }
 }
 
-/// Decodes and stores a body.
-pub(super) async fn take(
-    intake: &Arc<Intake>,
-    protocol: Protocol,
-    encoding: Encoding,
-    body: Bytes,
-    decode: impl FnOnce(Bytes, &Intake) -> Result<Decoded, DecodeError> + Send + 'static,
-) -> Result<AppendReport, ApiError> {
-    let claimed = claimed_bytes(encoding, &body).min(intake.limits().decoded_bytes_max);
-    let reservation = intake
-        .reserve(claimed)
-        .map_err(|error| refused(intake, protocol, error))?;
-    let inline = claimed <= DECODE_INLINE_BYTES_MAX;
-    let work = {
-        let intake = Arc::clone(intake);
-        move || decode(decompress(encoding, body, intake.limits().decoded_bytes_max)?, &intake)
-    };
-    let decoded = if inline {
-        work()
-    } else {
-        let joined = tokio::task::spawn_blocking(work).await;
-        joined.map_err(|error| ApiError::Internal(format!("decoding was cut short: {error}")))?
-    };
-    let decoded = decoded.map_err(|error| refused(intake, protocol, error))?;
-    let report = intake.take(protocol, decoded).await?;
-    drop(reservation); // The batch lives until the store has taken it.
-    Ok(report)
+/// A body that came to a door: by which protocol, and from whom.
+pub(super) struct Arrival {
+    pub(super) intake: Arc<Intake>,
+    pub(super) protocol: Protocol,
+    pub(super) source: Source,
+}
+
+impl Arrival {
+    /// Says who sent a request.
+    pub(super) fn of(call: &Call, protocol: Protocol) -> Arrival {
+        let extensions = call.request.extensions();
+        let peer = || extensions.get::<Peer>().map(|Peer(peer)| peer.to_string());
+        let name = extensions.get::<Caller>().map(|caller| caller.name.clone());
+        let agent = text_header(call.request.headers(), header::USER_AGENT).unwrap_or("");
+        Arrival {
+            intake: Arc::clone(&call.app.intake),
+            protocol,
+            source: Source {
+                name: name
+                    .filter(|name| !name.is_empty())
+                    .or_else(peer)
+                    .unwrap_or_else(|| "unknown".to_owned()),
+                agent: agent.chars().take(AGENT_CHARS_MAX).collect(),
+            },
+        }
+    }
+
+    /// Decodes and stores a body.
+    pub(super) async fn take(
+        &self,
+        encoding: Encoding,
+        body: Bytes,
+        decode: impl FnOnce(Bytes, &Intake) -> Result<Decoded, DecodeError> + Send + 'static,
+    ) -> Result<Taken, ApiError> {
+        let intake = &self.intake;
+        let claimed = claimed_bytes(encoding, &body).min(intake.limits().decoded_bytes_max);
+        let reservation = intake.reserve(claimed).map_err(|error| self.refused(error))?;
+        let inline = claimed <= DECODE_INLINE_BYTES_MAX;
+        let work = {
+            let intake = Arc::clone(intake);
+            move || decode(decompress(encoding, body, intake.limits().decoded_bytes_max)?, &intake)
+        };
+        let decoded = if inline {
+            work()
+        } else {
+            let joined = tokio::task::spawn_blocking(work).await;
+            joined.map_err(|error| ApiError::Internal(format!("decoding was cut short: {error}")))?
+        };
+        let decoded = decoded.map_err(|error| self.refused(error))?;
+        let taken = intake.take(self.protocol, &self.source, decoded).await?;
+        drop(reservation); // The batch lives until the store has taken it.
+        Ok(taken)
+    }
+
+    /// Counts a request that is refused as a whole, and chooses its answer.
+    pub(super) fn refused(&self, error: DecodeError) -> ApiError {
+        self.intake.count_refused(self.protocol, &self.source, &error);
+        let text = error.to_string();
+        match error {
+            DecodeError::Malformed(_) => ApiError::BadData(text),
+            DecodeError::TooLarge { .. } => ApiError::TooLarge(text),
+            DecodeError::Unsupported(_) => ApiError::UnsupportedMedia(text),
+            DecodeError::Busy(_) => ApiError::Overloaded(text),
+        }
+    }
+}
+
+/// Reads `Content-Encoding`; an absent one is none.
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, DecodeError> {
+    Encoding::from_header(text_header(headers, header::CONTENT_ENCODING))
 }
 
 /// How much a body may become in memory: what snappy declares, else an ordinary ratio.
@@ -157,25 +221,13 @@ pub(super) fn answer(report: &AppendReport, fine: StatusCode) -> Response {
 }
 
 /// Says what was refused, `None` when nothing was.
-fn refusal_text(report: &AppendReport) -> Option<String> {
+pub(super) fn refusal_text(report: &AppendReport) -> Option<String> {
     let first = report.refusals.first()?;
     let at = first.at.map_or_else(String::new, |at| format!(" at {at} ({})", at.0));
     Some(format!(
         "{}: series {}{at}; {} samples refused, {} samples and {} histograms stored",
         first.reason, first.series, report.refused, report.samples, report.histograms
     ))
-}
-
-/// Counts a request that is refused as a whole, and chooses its answer.
-pub(super) fn refused(intake: &Intake, protocol: Protocol, error: DecodeError) -> ApiError {
-    intake.count_refused(protocol, &error);
-    let text = error.to_string();
-    match error {
-        DecodeError::Malformed(_) => ApiError::BadData(text),
-        DecodeError::TooLarge { .. } => ApiError::TooLarge(text),
-        DecodeError::Unsupported(_) => ApiError::UnsupportedMedia(text),
-        DecodeError::Busy(_) => ApiError::Overloaded(text),
-    }
 }
 
 pub(super) fn text_header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -211,7 +263,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-        let answer = write_remotely(&intake, &headers, body).await;
+        let answer = write_remotely(&intake, Source::ourselves(), &headers, body).await;
         (answer.unwrap_or_else(IntoResponse::into_response), store)
     }
 

@@ -2,11 +2,18 @@
 //!
 //! `cargo test` replays their corpus, so that whatever was found once stays found.
 
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 
-use super::influx::Precision;
+use super::influx::{Precision, Reading};
+use super::otlp::{Otlp, OtlpConfig};
+use super::statsd::Aggregator;
 use super::text::TextFormat;
-use super::{DecodeError, Decoded, Encoding, IngestLimits, decompress, influx, json_lines, remote_write, text};
+use super::{
+    DecodeError, Decoded, Encoding, IngestLimits, StatsdConfig, datadog, decompress, exposition, graphite, influx,
+    json_lines, remote_write, text,
+};
 use crate::model::{Labels, Millis};
 
 const SEED: u64 = 1;
@@ -17,12 +24,18 @@ type Target = fn(&[u8]);
 
 /// All targets, under the names of their folders in `fuzz/corpus`.
 pub static TARGETS: &[(&str, Target)] = &[
+    ("datadog", datadog_series),
     ("decompress", decompress_any),
+    ("exposition", exposition_families),
+    ("graphite", graphite_lines),
     ("influx", influx_lines),
     ("json_lines", json),
+    ("otlp", otlp_request),
+    ("otlp_json", otlp_json),
     ("prometheus_text", prometheus_text),
     ("remote_write_1", remote_write_1),
     ("remote_write_2", remote_write_2),
+    ("statsd", statsd_lines),
 ];
 
 /// Every content encoding, bounded.
@@ -54,6 +67,46 @@ pub fn prometheus_text(bytes: &[u8]) {
     }
 }
 
+/// Protobuf and text families, as they are pushed and scraped.
+pub fn exposition_families(bytes: &[u8]) {
+    let _ = exposition::decode_protobuf(bytes, true);
+    let _ = exposition::decode_text(bytes, TextFormat::OpenMetrics);
+}
+
+/// OTLP, protobuf.
+pub fn otlp_request(bytes: &[u8]) {
+    let otlp = Otlp::new(OtlpConfig::default());
+    let body = Bytes::copy_from_slice(bytes);
+    walk(otlp.decode(body, Millis(1), SEED, &IngestLimits::default()));
+}
+
+/// OTLP, JSON.
+pub fn otlp_json(bytes: &[u8]) {
+    let otlp = Otlp::new(OtlpConfig::default());
+    walk(otlp.decode_json(bytes, Millis(1), SEED, &IngestLimits::default()));
+}
+
+/// Graphite's lines.
+pub fn graphite_lines(bytes: &[u8]) {
+    walk(graphite::decode(bytes, &[], Millis(1), SEED, &IngestLimits::default()));
+}
+
+/// StatsD's lines, counted and flushed.
+pub fn statsd_lines(bytes: &[u8]) {
+    let config = StatsdConfig::on(([127, 0, 0, 1], 8125).into());
+    let mut all = Aggregator::new(config);
+    all.take(bytes, Millis(1));
+    all.flush(Millis(2), SEED);
+}
+
+/// Datadog's series in all their forms.
+pub fn datadog_series(bytes: &[u8]) {
+    let limits = IngestLimits::default();
+    walk(datadog::decode_v1(bytes, SEED, &limits));
+    walk(datadog::decode_v2(bytes, true, SEED, &limits));
+    walk(datadog::decode_v2(bytes, false, SEED, &limits));
+}
+
 /// JSON lines.
 pub fn json(bytes: &[u8]) {
     walk(json_lines::decode(
@@ -67,14 +120,12 @@ pub fn json(bytes: &[u8]) {
 /// InfluxDB's line protocol.
 pub fn influx_lines(bytes: &[u8]) {
     let limits = IngestLimits::default();
-    walk(influx::decode(
-        bytes,
-        Precision::Finer(1_000_000),
-        &Labels::empty(),
-        Millis(0),
-        SEED,
-        &limits,
-    ));
+    let reading = Reading {
+        precision: Precision::Finer(1_000_000),
+        extra: Labels::empty(),
+        now: Millis(0),
+    };
+    walk(influx::decode(bytes, &reading, &AtomicU64::new(0), SEED, &limits));
 }
 
 /// Looks at everything that a store would look at.

@@ -4,8 +4,10 @@
 //! measurement,tag=value,… field=1.5,count=3i,size=7u,on=true,note="text" 1700000000000000000
 //! ```
 //! Each numeric field becomes a series `measurement_field` with the tags as labels (VictoriaMetrics's mapping, which
-//! dashboards of this kind expect); booleans are 1 and 0. Strings are no samples: they are left out by rule, and counted
-//! in `campanile_ingest_skipped_total`.
+//! dashboards of this kind expect); booleans are 1 and 0. Strings are no samples: they are left out by rule, counted in
+//! `campanile_ingest_skipped_total`, and the answer says how many there were.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::batch::OwnedBatch;
 use super::{DecodeError, Decoded, IngestLimits};
@@ -49,35 +51,46 @@ impl Precision {
     }
 }
 
-/// Decodes a body; lines without a time get `now`, and a line that cannot be read is left out and listed.
+/// How the lines of a request are read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The unit of times.
+    pub precision: Precision,
+    /// Labels that series get unless they have them.
+    pub extra: Labels,
+    /// The time of lines without one.
+    pub now: Millis,
+}
+
+/// Decodes a body; a line that cannot be read is left out and listed. Adds the string fields left out to `strings`.
 ///
 /// # Errors
 /// [`DecodeError`] when it is not UTF-8 or over a limit.
 pub fn decode(
     body: &[u8],
-    precision: Precision,
-    extra: &Labels,
-    now: Millis,
+    reading: &Reading,
+    strings: &AtomicU64,
     seed: u64,
     limits: &IngestLimits,
 ) -> Result<Decoded, DecodeError> {
+    let Reading { precision, extra, now } = reading;
     let text = std::str::from_utf8(body).map_err(|error| {
         DecodeError::Malformed(format!("malformed lines: not UTF-8 at byte {}", error.valid_up_to()))
     })?;
     let mut gathered = OwnedBatch::new(limits);
-    let mut strings = 0;
+    let mut skipped = 0;
     for (number, line) in logical_lines(text) {
-        let line = match read_line(line, precision) {
+        let line = match read_line(line, *precision) {
             Ok(line) => line,
             Err(reason) => {
                 gathered.refuse(1, String::new(), format!("line {number}: {reason}"));
                 continue;
             }
         };
-        let at = line.at.unwrap_or(now);
+        let at = line.at.unwrap_or(*now);
         for (field, value) in &line.fields {
             let Some(value) = *value else {
-                strings += 1;
+                skipped += 1;
                 continue;
             };
             let name = format!("{}_{field}", line.measurement);
@@ -86,7 +99,8 @@ pub fn decode(
             gathered.add(pairs, extra, &[Sample { at, value }], None)?;
         }
     }
-    super::metrics::SKIPPED.add(&["influx", "string_field"], strings);
+    strings.fetch_add(skipped, Relaxed);
+    super::metrics::SKIPPED.add(&["influx", "string_field"], skipped);
     Ok(gathered.finish(seed))
 }
 
@@ -254,7 +268,19 @@ mod tests {
 
     fn read(text: &str) -> Decoded {
         let extra = Labels::from_pairs([("db", "telegraf")]);
-        decode(text.as_bytes(), NANOS, &extra, Millis(9), 1, &IngestLimits::default()).unwrap()
+        let reading = Reading {
+            precision: NANOS,
+            extra,
+            now: Millis(9),
+        };
+        decode(
+            text.as_bytes(),
+            &reading,
+            &AtomicU64::new(0),
+            1,
+            &IngestLimits::default(),
+        )
+        .unwrap()
     }
 
     fn shown(text: &str) -> Vec<String> {

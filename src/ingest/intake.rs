@@ -7,7 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::metrics::{IN_FLIGHT, LIMIT_REFUSED, REJECTED, SAMPLES, reason_word};
+use super::admission::{Admission, retain};
+use super::config::IngestConfig;
+use super::metrics::{IN_FLIGHT, LEFT_OUT, LIMIT_REFUSED, REJECTED, SAMPLES, SKIPPED, reason_word};
+use super::otlp::Otlp;
+use super::sources::{Entry, Source, SourceReport, Sources};
 use super::{DecodeError, IngestLimits, Protocol};
 use crate::io::Clock;
 use crate::model::{LabelSource, Millis, WriteBatch};
@@ -56,6 +60,17 @@ impl Rejections {
     }
 }
 
+/// What became of a request's samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// What is durable, and what was refused.
+    pub report: AppendReport,
+    /// Samples that the other sender of a pair has sent, or will: not stored, and no error.
+    pub deduplicated: u64,
+    /// Samples that `write_relabel_configs` leave out.
+    pub relabelled: u64,
+}
+
 /// Where every push format goes in.
 pub struct Intake {
     appender: Arc<dyn Appender>,
@@ -63,6 +78,9 @@ pub struct Intake {
     seed: u64,
     limits: IngestLimits,
     in_flight_bytes: AtomicUsize,
+    admission: Admission,
+    otlp: Otlp,
+    sources: Sources,
 }
 
 impl Intake {
@@ -74,7 +92,30 @@ impl Intake {
             seed,
             limits,
             in_flight_bytes: AtomicUsize::new(0),
+            admission: Admission::new(&[], None),
+            otlp: Otlp::new(super::otlp::OtlpConfig::default()),
+            sources: Sources::default(),
         }
+    }
+
+    /// Puts the rules of `config` into force.
+    #[must_use]
+    pub fn with(self, config: &IngestConfig) -> Intake {
+        Intake {
+            admission: Admission::new(&config.write_relabel_configs, config.ha.clone()),
+            otlp: Otlp::new(config.otlp.clone()),
+            ..self
+        }
+    }
+
+    /// Returns what is kept between OTLP requests.
+    pub fn otlp(&self) -> &Otlp {
+        &self.otlp
+    }
+
+    /// Returns who sends how much, the busiest first.
+    pub fn sources(&self) -> Vec<SourceReport> {
+        self.sources.report()
     }
 
     /// Returns the limits.
@@ -114,49 +155,128 @@ impl Intake {
     }
 
     /// Counts a request that was refused as a whole.
-    pub fn count_refused(&self, protocol: Protocol, error: &DecodeError) {
+    pub fn count_refused(&self, protocol: Protocol, source: &Source, error: &DecodeError) {
         REJECTED.inc(&[protocol.as_str(), error.reason()]);
         match error {
             DecodeError::TooLarge { limit, .. } => LIMIT_REFUSED.inc(&[limit]),
             DecodeError::Busy(_) => LIMIT_REFUSED.inc(&["in_flight_bytes_max"]),
             DecodeError::Malformed(_) | DecodeError::Unsupported(_) => {}
         }
+        let entry = Entry {
+            refused: vec![(error.reason(), 1)],
+            error: Some(error.to_string()),
+            ..Entry::default()
+        };
+        self.sources.enter(source, protocol, entry, self.clock.now());
+    }
+
+    /// Counts parts of a request that are no samples.
+    pub fn count_skipped(&self, protocol: Protocol, what: &str, many: u64) {
+        SKIPPED.add(&[protocol.as_str(), what], many);
+    }
+
+    /// Notes lines whose sender gets no answer: how many were taken, how many were not and why.
+    pub fn count_lines(
+        &self,
+        protocol: Protocol,
+        source: &Source,
+        taken: u64,
+        refused: Vec<(&'static str, u64)>,
+        error: Option<String>,
+    ) {
+        for (reason, many) in &refused {
+            REJECTED.add(&[protocol.as_str(), reason], *many);
+        }
+        let entry = Entry {
+            samples: taken,
+            refused,
+            error,
+            ..Entry::default()
+        };
+        self.sources.enter(source, protocol, entry, self.clock.now());
     }
 
     /// Stores what was decoded. Durable when this resolves; the report lists what was refused and why.
     ///
     /// # Errors
     /// [`AppendError`] when nothing can be promised and a retry may help.
-    pub async fn take(&self, protocol: Protocol, decoded: Decoded) -> Result<AppendReport, AppendError> {
+    pub async fn take(&self, protocol: Protocol, source: &Source, decoded: Decoded) -> Result<Taken, AppendError> {
         let Decoded {
             mut batch,
             mut rejections,
         } = decoded;
-        leave_out_future(&mut batch, self.clock.now(), &self.limits, &mut rejections);
+        let now = self.clock.now();
+        leave_out_future(&mut batch, now, &self.limits, &mut rejections);
+        let left_out = self.admission.apply(&mut batch, now);
+        self.leave_out_beyond(&mut batch, protocol, source, &mut rejections);
         let mut report = self.appender.append(batch).await?;
-        let protocol = protocol.as_str();
-        SAMPLES.add(&[protocol], report.samples + report.histograms);
-        count(protocol, &rejections, &report);
+        let word = protocol.as_str();
+        SAMPLES.add(&[word], report.samples + report.histograms);
+        LEFT_OUT.add(&[word, "relabelled"], left_out.relabelled);
+        LEFT_OUT.add(&[word, "replica"], left_out.replica);
+        let refused = count(word, &rejections, &report);
         rejections.merge_into(&mut report);
-        Ok(report)
+        let first = report.refusals.first();
+        let entry = Entry {
+            samples: report.samples + report.histograms,
+            left_out: left_out.relabelled + left_out.replica,
+            refused,
+            error: first.map(|first| format!("{}: series {}", first.reason, first.series)),
+        };
+        self.sources.enter(source, protocol, entry, now);
+        Ok(Taken {
+            report,
+            deduplicated: left_out.replica,
+            relabelled: left_out.relabelled,
+        })
+    }
+
+    /// Counts the source's series, and takes those out that are beyond its limit.
+    fn leave_out_beyond(
+        &self,
+        batch: &mut WriteBatch,
+        protocol: Protocol,
+        source: &Source,
+        rejections: &mut Rejections,
+    ) {
+        let keys = batch.series.iter().map(|series| series.key);
+        let beyond = self
+            .sources
+            .count_series(source, protocol, keys, &self.limits, self.clock.now());
+        if !beyond.contains(&true) {
+            return;
+        }
+        let max = self.limits.source_series_max;
+        for (index, series) in batch.series.iter().enumerate().filter(|(index, _)| beyond[*index]) {
+            let many = (series.samples.len() + series.histograms.len()) as u64;
+            let text = format!(
+                "over the limit source_series_max = {max}: source {:?} sends that many series already",
+                source.name
+            );
+            rejections.add(many, || shown(&*batch.labels, index), None, RefusalReason::Limit(text));
+            LIMIT_REFUSED.add(&["source_series_max"], many);
+        }
+        let keep: Vec<bool> = beyond.iter().map(|beyond| !beyond).collect();
+        retain(batch, &keep);
     }
 }
 
 /// The store spells out only its first refusals; the rest are counted without a reason.
-fn count(protocol: &str, rejections: &Rejections, report: &AppendReport) {
-    for (word, samples) in &rejections.by_reason {
+/// Returns how many of each reason there were.
+fn count(protocol: &str, rejections: &Rejections, report: &AppendReport) -> Vec<(&'static str, u64)> {
+    let mut refused = rejections.by_reason.clone();
+    refused.extend(report.refusals.iter().map(|refusal| (reason_word(&refusal.reason), 1)));
+    let unlisted = report.refused.saturating_sub(report.refusals.len() as u64);
+    if unlisted > 0 {
+        refused.push(("unlisted", unlisted));
+    }
+    for (word, samples) in &refused {
         REJECTED.add(&[protocol, word], *samples);
         if *word == "too_far_ahead" {
             LIMIT_REFUSED.add(&["future_max"], *samples);
         }
     }
-    for refusal in &report.refusals {
-        REJECTED.inc(&[protocol, reason_word(&refusal.reason)]);
-    }
-    let unlisted = report.refused.saturating_sub(report.refusals.len() as u64);
-    if unlisted > 0 {
-        REJECTED.add(&[protocol, "unlisted"], unlisted);
-    }
+    refused
 }
 
 /// A part of the decoding budget; given back when dropped.
@@ -254,9 +374,14 @@ mod tests {
         let store = LiteralStore::new();
         let intake = intake(&store, IngestLimits::default());
         let report = intake
-            .take(Protocol::RemoteWrite1, decoded("up", &[1, 1_600_000, 1_600_001, 2]))
+            .take(
+                Protocol::RemoteWrite1,
+                &Source::ourselves(),
+                decoded("up", &[1, 1_600_000, 1_600_001, 2]),
+            )
             .await
-            .unwrap();
+            .unwrap()
+            .report;
         assert_eq!((report.samples, report.refused), (3, 1));
         let refusal = &report.refusals[0];
         assert_eq!((refusal.series.as_str(), refusal.at), ("up", Some(Millis(1_600_001))));

@@ -20,6 +20,8 @@ pub struct IngestLimits {
     pub label_value_bytes_max: usize,
     /// How far ahead of the server's clock a sample may be.
     pub future_max: Interval,
+    /// The most series of one source and format; 0 is no limit. Over it, new ones are refused and known ones go on.
+    pub source_series_max: usize,
 }
 
 impl Default for IngestLimits {
@@ -32,6 +34,7 @@ impl Default for IngestLimits {
             label_name_bytes_max: 256,
             label_value_bytes_max: 4096,
             future_max: Interval(10 * 60 * 1000),
+            source_series_max: 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the intake counts: who sent how much, and who was refused and why.
 
 use crate::storage::RefusalReason;
-use crate::telemetry::{CounterVec, Gauge, Metric};
+use crate::telemetry::{CounterVec, Gauge, GaugeVec, Metric};
 
 /// A push format, as the label `protocol` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +14,9 @@ pub enum Protocol {
     Influx,
     Otlp,
     Pushgateway,
+    Graphite,
+    Statsd,
+    Datadog,
 }
 
 impl Protocol {
@@ -27,6 +30,9 @@ impl Protocol {
             Protocol::Influx => "influx",
             Protocol::Otlp => "otlp",
             Protocol::Pushgateway => "pushgateway",
+            Protocol::Graphite => "graphite",
+            Protocol::Statsd => "statsd",
+            Protocol::Datadog => "datadog",
         }
     }
 }
@@ -69,5 +75,36 @@ pub(super) static IN_FLIGHT: Gauge = Gauge::new(
     "Bytes that requests in decoding may take.",
 );
 
+pub(super) static LEFT_OUT: CounterVec = CounterVec::new(
+    "campanile_ingest_left_out_total",
+    "Samples left out by rule and answered as taken: relabelled away, or sent by the other replica of a pair.",
+    &["protocol", "rule"],
+);
+pub(super) static SOURCE_SAMPLES: CounterVec = CounterVec::new(
+    "campanile_ingest_source_samples_total",
+    "Samples taken from each sender.",
+    &["source", "protocol"],
+);
+pub(super) static SOURCE_REFUSED: CounterVec = CounterVec::new(
+    "campanile_ingest_source_refused_total",
+    "Samples and whole requests of each sender that were refused.",
+    &["source", "protocol", "reason"],
+);
+pub(super) static SOURCE_SERIES: GaugeVec = GaugeVec::new(
+    "campanile_ingest_source_series",
+    "Series that each sender wrote in the last half hour to hour, about.",
+    &["source", "protocol"],
+);
+
 /// The intake's metrics.
-pub static METRICS: &[&dyn Metric] = &[&SAMPLES, &REJECTED, &SKIPPED, &LIMIT_REFUSED, &IN_FLIGHT];
+pub static METRICS: &[&dyn Metric] = &[
+    &SAMPLES,
+    &REJECTED,
+    &SKIPPED,
+    &LEFT_OUT,
+    &LIMIT_REFUSED,
+    &IN_FLIGHT,
+    &SOURCE_SAMPLES,
+    &SOURCE_REFUSED,
+    &SOURCE_SERIES,
+];

@@ -141,6 +141,27 @@ impl TryFrom<Written> for RelabelConfig {
     }
 }
 
+impl RelabelConfig {
+    /// Returns the rule as JSON, in the words of the configuration.
+    pub fn view(&self) -> serde_json::Value {
+        let action = format!("{:?}", self.action).to_lowercase();
+        let regex = self.regex.as_str();
+        let regex = regex
+            .strip_prefix("^(?s:")
+            .and_then(|regex| regex.strip_suffix(")$"))
+            .unwrap_or(regex);
+        serde_json::json!({
+            "source_labels": self.source_labels,
+            "separator": self.separator,
+            "regex": regex,
+            "modulus": self.modulus,
+            "target_label": self.target_label,
+            "replacement": self.replacement,
+            "action": action,
+        })
+    }
+}
+
 /// Applies the rules in order; `false` when the series or target is dropped.
 pub fn relabel(rules: &[RelabelConfig], labels: &mut LabelsBuilder) -> bool {
     rules.iter().all(|rule| rule.apply(labels))

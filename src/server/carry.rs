@@ -1,10 +1,12 @@
 //! What the server carries between modules that must not know each other: alerts from the rules to the alert manager (and to
 //! others), and the word that the rules have spoken once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::agent::{TargetState, Targets};
 use crate::alertmanager::{AlertManager, Origin};
+use crate::http::TargetsView;
 use crate::io::log::Log;
 use crate::io::{BoxFuture, Clock, Shutdown};
 use crate::model::{Alert, Fingerprint, Interval, Labels};
@@ -30,6 +32,28 @@ impl AlertSink for Sink {
                 .await
                 .map_err(|error| error.to_string())
         })
+    }
+}
+
+/// Shows the agent's targets to whoever asks over HTTP.
+pub(super) struct Scraped(pub(super) Arc<Targets>);
+
+impl TargetsView for Scraped {
+    fn targets(&self, state: &str, pool: Option<&str>) -> serde_json::Value {
+        let state = match state {
+            "active" => TargetState::Active,
+            "dropped" => TargetState::Dropped,
+            _ => TargetState::Any,
+        };
+        self.0.view(state, pool)
+    }
+
+    fn pools(&self) -> Vec<String> {
+        self.0.pools()
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: &BTreeMap<String, String>) -> Result<serde_json::Value, String> {
+        self.0.relabel_steps(pool, labels)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::agent::{self, Agent, AgentParts, RemoteWriteConfig, ScrapeConfig};
 use crate::alertmanager::{self, AlertManager};
 use crate::config::{Config, Flags};
 use crate::http::{self, Access, App, Door, DoorConfig, HttpConfig, LocalClient};
+use crate::ingest::pushgateway::Pushgateway;
 use crate::ingest::relabel::RelabelConfig;
 use crate::ingest::{self, Intake};
 use crate::io::disk::{Disk, OsDisk};
@@ -280,10 +281,16 @@ async fn start_parts(
         Arc::clone(&world.clock),
         world.seed,
         config.limits.ingest.clone(),
-    );
+    )
+    .with(&config.ingest);
+    let intake = Arc::new(intake);
+    let targets: Arc<agent::Targets> = Arc::default();
+    let pushgateway = open_pushgateway(world, config, &intake).await?;
+    let listeners = open_listeners(world, config, &intake).await?;
     let app = App {
         clock: Arc::clone(&world.clock),
-        intake: Arc::new(intake),
+        intake,
+        pushgateway: Arc::clone(&pushgateway),
         appender,
         querier,
         query_options: options,
@@ -292,11 +299,13 @@ async fn start_parts(
             world.clock.now(),
             Arc::clone(reloader),
         )),
+        targets: Arc::new(carry::Scraped(Arc::clone(&targets))),
         alertmanager: Arc::clone(&alerts),
         rules: Arc::clone(&manager),
         seed: world.seed,
     };
     let mut parts = Parts { db, tasks: Vec::new() };
+    parts.spawn("pushed groups", |shutdown| pushgateway.run(shutdown));
     let (store, clock) = (Arc::clone(&parts.db), Arc::clone(&world.clock));
     parts.spawn("store", |shutdown| maintain_store(store, clock, shutdown));
     let log = Arc::clone(&alert_log);
@@ -320,8 +329,12 @@ async fn start_parts(
     parts.spawn("file watch", |shutdown| {
         watch::follow(followed, guarded, disk, clock, shutdown)
     });
+    for (name, listener) in listeners {
+        parts.spawn(name, listener);
+    }
     door.open(Arc::new(app));
     if let Some(agent) = open_agent(world, config, door).await? {
+        let agent = agent.with_targets(targets);
         parts.spawn("agent", |shutdown| agent.run(shutdown));
     }
     Ok(parts)
@@ -402,6 +415,55 @@ async fn open_alert_log(world: &World, config: &Config) -> Result<Arc<dyn Log>, 
         tracing::error!(?damage, "the alert log is damaged: what can be read is kept");
     }
     Ok(Arc::new(log))
+}
+
+async fn open_pushgateway(world: &World, config: &Config, intake: &Arc<Intake>) -> Result<Arc<Pushgateway>, String> {
+    let (disk, dir) = (Arc::clone(&world.disk), config.data_dir.join("pushgateway"));
+    let (intake, clock) = (Arc::clone(intake), Arc::clone(&world.clock));
+    let settings = config.ingest.pushgateway.clone();
+    let options = SegmentOptions {
+        segment_bytes: 4 << 20,
+        ..SegmentOptions::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let (log, damage) = FileLog::open(disk, &dir, options).map_err(|error| error.to_string())?;
+        for damage in damage {
+            tracing::error!(?damage, "the log of pushed groups is damaged: what can be read is kept");
+        }
+        Pushgateway::open(intake, Arc::new(log), clock, settings).map_err(|error| error.to_string())
+    });
+    let opened = opened
+        .await
+        .map_err(|error| error.to_string())
+        .and_then(|opened| opened);
+    opened
+        .map(Arc::new)
+        .map_err(|error| format!("opening the pushed groups failed: {error}"))
+}
+
+/// A listener that waits to be run.
+type Listener = Box<dyn FnOnce(Shutdown) -> crate::io::BoxFuture<'static, ()> + Send>;
+
+/// Takes the addresses of the line listeners that are configured.
+async fn open_listeners(
+    world: &World,
+    config: &Config,
+    intake: &Arc<Intake>,
+) -> Result<Vec<(&'static str, Listener)>, String> {
+    let mut listeners: Vec<(&'static str, Listener)> = Vec::new();
+    if let Some(graphite) = config.ingest.graphite.clone() {
+        let sockets = http::LineSockets::bind("graphite", graphite.listen).await?;
+        let (intake, clock) = (Arc::clone(intake), Arc::clone(&world.clock));
+        let run = |shutdown| Box::pin(http::serve_graphite(sockets, graphite, intake, clock, shutdown)) as _;
+        listeners.push(("graphite", Box::new(run)));
+    }
+    if let Some(statsd) = config.ingest.statsd.clone() {
+        let sockets = http::LineSockets::bind("statsd", statsd.listen).await?;
+        let (intake, clock) = (Arc::clone(intake), Arc::clone(&world.clock));
+        let run = |shutdown| Box::pin(http::serve_statsd(sockets, statsd, intake, clock, shutdown)) as _;
+        listeners.push(("statsd", Box::new(run)));
+    }
+    Ok(listeners)
 }
 
 async fn open_alert_manager(

@@ -135,7 +135,7 @@ fn scaled(value: f64, factor: f64) -> f64 {
 }
 
 /// node_exporter's `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`.
-fn is_ignored(device: &str) -> bool {
+pub(super) fn is_ignored(device: &str) -> bool {
     let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());
     if stem.len() == device.len() {
         return false;

@@ -94,10 +94,3 @@ pub(super) fn uname(files: &Files, out: &mut Gathered) -> Result<(), String> {
     out.gauge("node_uname_info", help, &labels, 1.0);
     Ok(())
 }
-
-/// The wall clock.
-pub(super) fn time(files: &Files, out: &mut Gathered) -> Result<(), String> {
-    let help = "System time in seconds since epoch (1970).";
-    out.gauge("node_time_seconds", help, &[], files.clock.now().as_secs_f64());
-    Ok(())
-}

@@ -6,9 +6,14 @@
 mod cpu;
 mod disks;
 mod filesystems;
+mod interfaces;
 mod kernel;
 mod memory;
 mod network;
+mod sensors;
+mod sockets;
+mod system;
+mod units;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -24,26 +29,53 @@ type Collector = fn(&Files, &mut Gathered) -> Result<(), String>;
 
 /// All collectors, under node_exporter's names for them.
 static COLLECTORS: &[(&str, Collector)] = &[
+    ("arp", |files, out| sockets::arp(&files.proc("net/arp")?, out)),
+    ("cgroup", units::units),
+    ("conntrack", sockets::conntrack),
     ("cpu", |files, out| cpu::cpu(&files.proc("stat")?, out)),
+    ("cpufreq", sensors::cpufreq),
     ("diskstats", |files, out| {
-        disks::diskstats(&files.proc("diskstats")?, out)
+        let text = files.proc("diskstats")?;
+        system::disk_info(&text, files, out);
+        disks::diskstats(&text, out)
     }),
     ("entropy", kernel::entropy),
     ("filefd", |files, out| {
         kernel::filefd(&files.proc("sys/fs/file-nr")?, out)
     }),
     ("filesystem", filesystems::filesystems),
+    ("hwmon", sensors::hwmon),
     ("loadavg", |files, out| cpu::loadavg(&files.proc("loadavg")?, out)),
     ("meminfo", |files, out| memory::meminfo(&files.proc("meminfo")?, out)),
-    ("netclass", network::netclass),
+    ("netclass", interfaces::netclass),
     ("netdev", |files, out| network::netdev(&files.proc("net/dev")?, out)),
-    ("netstat", network::netstat),
+    ("netstat", |files, out| {
+        network::netstat(files, out)?;
+        // A machine without IPv6 has no such file.
+        files
+            .proc("net/snmp6")
+            .map_or(Ok(()), |text| sockets::snmp6(&text, out))
+    }),
+    ("os", system::os),
     ("pressure", kernel::pressure),
+    ("schedstat", |files, out| {
+        sensors::schedstat(&files.proc("schedstat")?, out)
+    }),
+    ("selinux", system::selinux),
     ("sockstat", |files, out| {
-        network::sockstat(&files.proc("net/sockstat")?, out)
+        network::sockstat(&files.proc("net/sockstat")?, out)?;
+        files
+            .proc("net/sockstat6")
+            .map_or(Ok(()), |text| network::sockstat(&text, out))
+    }),
+    ("softnet", |files, out| {
+        sockets::softnet(&files.proc("net/softnet_stat")?, out)
     }),
     ("stat", |files, out| cpu::stat(&files.proc("stat")?, out)),
-    ("time", kernel::time),
+    ("textfile", system::textfile),
+    ("thermal_zone", sensors::thermal_zone),
+    ("time", system::time),
+    ("udp_queues", sockets::udp_queues),
     ("uname", kernel::uname),
     ("vmstat", |files, out| memory::vmstat(&files.proc("vmstat")?, out)),
 ];
@@ -66,6 +98,10 @@ impl Gathered {
             builder.set(name, value);
         }
         self.samples.push((builder.build(), value));
+        self.describe(name, kind, help);
+    }
+
+    fn describe(&mut self, name: &str, kind: MetricKind, help: &str) {
         if !self.described.contains(name) {
             self.described.insert(name.to_owned());
             self.metadata.push(MetricMetadata {
@@ -95,9 +131,19 @@ struct Files {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     root: PathBuf,
+    /// Where others leave metrics in `*.prom` files.
+    textfiles: Option<PathBuf>,
 }
 
 impl Files {
+    /// Returns the names in a folder.
+    fn list(&self, path: &str) -> Result<Vec<String>, String> {
+        let folder = self.root.join(path);
+        let entries = self.disk.list(&folder);
+        let entries = entries.map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+
     fn proc(&self, path: &str) -> Result<String, String> {
         self.read(&Path::new("proc").join(path))
     }
@@ -123,8 +169,20 @@ impl Host {
     pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, root: &Path) -> Host {
         let root = root.to_owned();
         Host {
-            files: Files { disk, clock, root },
+            files: Files {
+                disk,
+                clock,
+                root,
+                textfiles: None,
+            },
         }
+    }
+
+    /// Collects metrics that others leave in `*.prom` files of `folder`, too.
+    #[must_use]
+    pub fn with_textfiles(mut self, folder: Option<PathBuf>) -> Host {
+        self.files.textfiles = folder;
+        self
     }
 
     /// Returns the machine's name, `localhost` when it has none: the label `instance` of its metrics.
@@ -222,6 +280,66 @@ mod tests {
         ("sys/class/net/eth0/operstate", "up\n"),
         ("sys/class/net/eth0/mtu", "1500\n"),
         ("sys/class/net/eth0/speed", "1000\n"),
+        ("sys/class/net/eth0/flags", "0x1003\n"),
+        ("sys/class/net/eth0/carrier_changes", "2\n"),
+        ("sys/class/net/eth0/address", "02:fc:00:00:00:01\n"),
+        (
+            "proc/net/arp",
+            "IP address HW type Flags HW address Mask Device\n192.0.2.1 0x1 0x2 02:fc:00:00:00:05 * eth0\n",
+        ),
+        (
+            "proc/net/softnet_stat",
+            "000945a1 00000000 00000001 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        ),
+        ("proc/net/sockstat6", "TCP6: inuse 1\nFRAG6: inuse 0 memory 0\n"),
+        ("proc/net/snmp6", "Ip6InOctets 396\nIp6OutOctets 2308\nUdp6InErrors 0\n"),
+        (
+            "proc/net/udp",
+            "  sl local rem st tx_queue rx_queue\n 1: 0:0 0:0 07 00000010:00000020\n",
+        ),
+        ("proc/sys/net/netfilter/nf_conntrack_count", "3\n"),
+        ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n"),
+        (
+            "proc/net/stat/nf_conntrack",
+            "entries found insert drop\n0 0000000a 1 2\n0 1 0 ff\n",
+        ),
+        (
+            "proc/schedstat",
+            "version 15\ncpu0 0 0 0 0 0 0 1000000000 500000000 7\ndomain0 3 0\n",
+        ),
+        (
+            "etc/os-release",
+            "NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=\"12.5.1\"\n",
+        ),
+        (
+            "sys/devices/system/clocksource/clocksource0/available_clocksource",
+            "kvm-clock tsc\n",
+        ),
+        (
+            "sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "tsc\n",
+        ),
+        ("sys/class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),
+        ("sys/class/thermal/thermal_zone0/temp", "41500\n"),
+        ("sys/class/hwmon/hwmon0/name", "coretemp\n"),
+        ("sys/class/hwmon/hwmon0/temp1_input", "52000\n"),
+        ("sys/class/hwmon/hwmon0/temp1_label", "Core 0\n"),
+        ("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2400000\n"),
+        ("sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n"),
+        (
+            "sys/fs/cgroup/system.slice/cron.service/cpu.stat",
+            "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\n",
+        ),
+        ("sys/fs/cgroup/system.slice/cron.service/memory.current", "4096\n"),
+        (
+            "sys/fs/cgroup/system.slice/cron.service/memory.stat",
+            "anon 1\ninactive_file 1024\n",
+        ),
+        (
+            "sys/fs/cgroup/system.slice/cron.service/memory.events",
+            "oom 0\noom_kill 1\n",
+        ),
+        ("sys/fs/cgroup/system.slice/cron.service/pids.current", "3\n"),
     ];
 
     fn recorded() -> Host {
@@ -268,7 +386,8 @@ mod tests {
             .samples
             .iter()
             .filter(|(labels, value)| labels.metric_name() == Some("node_scrape_collector_success") && *value == 0.0);
-        assert_eq!(failed.count(), COLLECTORS.len() - 1, "only the clock needs no file");
+        // The clock, SELinux's absence and an empty list of text files need no file.
+        assert_eq!(failed.count(), COLLECTORS.len() - 3);
     }
 
     #[test]

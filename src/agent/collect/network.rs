@@ -37,47 +37,6 @@ pub(super) fn netdev(text: &str, out: &mut Gathered) -> Result<(), String> {
     Ok(())
 }
 
-/// State, speed and size of each device.
-pub(super) fn netclass(files: &Files, out: &mut Gathered) -> Result<(), String> {
-    let folder = files.root.join("sys/class/net");
-    let devices = files
-        .disk
-        .list(&folder)
-        .map_err(|error| format!("{}: {error}", folder.display()))?;
-    for device in devices {
-        let name = device.name.as_str();
-        let read = |file: &str| {
-            files
-                .sys(&format!("class/net/{name}/{file}"))
-                .ok()
-                .map(|text| text.trim().to_owned())
-        };
-        let labels = &[("device", name)];
-        if let Some(state) = read("operstate") {
-            let help = "Value is 1 if operstate is 'up', 0 otherwise.";
-            out.gauge("node_network_up", help, labels, f64::from(u8::from(state == "up")));
-        }
-        let mtu = read("mtu").and_then(|text| number(&text).ok());
-        if let Some(mtu) = mtu {
-            out.gauge(
-                "node_network_mtu_bytes",
-                "Network device property: mtu_bytes.",
-                labels,
-                mtu,
-            );
-        }
-        // In megabits; -1 and errors say that the device has no speed.
-        let speed = read("speed")
-            .and_then(|text| number(&text).ok())
-            .filter(|speed| *speed >= 0.0);
-        if let Some(speed) = speed {
-            let help = "Network device property: speed_bytes.";
-            out.gauge("node_network_speed_bytes", help, labels, speed * 1e6 / 8.0);
-        }
-    }
-    Ok(())
-}
-
 /// Sockets in use, by protocol: `TCP: inuse 5` becomes `node_sockstat_TCP_inuse`.
 pub(super) fn sockstat(text: &str, out: &mut Gathered) -> Result<(), String> {
     /// Buffers are counted in pages.

@@ -252,7 +252,7 @@ fn whole_varint(bytes: &[u8]) -> Option<u64> {
 }
 
 fn read_sample_slowly(body: &[u8], from: usize, to: usize) -> Result<(Sample, i64), DecodeError> {
-    use super::wire::{Cursor, Field};
+    use crate::ingest::wire::{Cursor, Field};
     let mut cursor = Cursor::new(body, from, to);
     let (mut at, mut value, mut start) = (0, 0.0, 0);
     while let Some(field) = cursor.next()? {

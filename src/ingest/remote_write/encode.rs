@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::histogram::Histogram;
-use crate::model::{MetricMetadata, OwnedSeries};
+use crate::model::{HistogramSample, Labels, MetricMetadata, OwnedSeries};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WriteRequest {
@@ -80,6 +80,20 @@ pub fn encode_v1(series: &[OwnedSeries], metadata: &[MetricMetadata]) -> Vec<u8>
     let request = WriteRequest {
         timeseries: timeseries.collect(),
         metadata: metadata.collect(),
+    };
+    request.encode_to_vec()
+}
+
+/// Returns the uncompressed body that carries native histograms, as float ones.
+pub fn encode_v1_histograms(histograms: &[(Labels, HistogramSample)]) -> Vec<u8> {
+    let timeseries = histograms.iter().map(|(labels, sample)| TimeSeries {
+        labels: labels.iter().map(label).collect(),
+        histograms: vec![super::histogram::from_sample(sample)],
+        ..TimeSeries::default()
+    });
+    let request = WriteRequest {
+        timeseries: timeseries.collect(),
+        metadata: Vec::new(),
     };
     request.encode_to_vec()
 }

@@ -127,6 +127,38 @@ fn to_float(wire: Histogram) -> Result<FloatHistogram, String> {
     })
 }
 
+/// The reverse of [`to_sample`], as a float histogram.
+pub(super) fn from_sample(sample: &HistogramSample) -> Histogram {
+    let histogram = &sample.histogram;
+    let spans = |spans: &[Span]| -> Vec<BucketSpan> {
+        let wire = |span: &Span| BucketSpan {
+            offset: span.offset,
+            length: span.length,
+        };
+        spans.iter().map(wire).collect()
+    };
+    Histogram {
+        count: Some(Count::Float(histogram.count)),
+        sum: histogram.sum,
+        schema: histogram.schema,
+        zero_threshold: histogram.zero_threshold,
+        zero_count: Some(ZeroCount::Float(histogram.zero_count)),
+        negative_spans: spans(&histogram.negative_spans),
+        negative_counts: histogram.negative_buckets.clone(),
+        positive_spans: spans(&histogram.positive_spans),
+        positive_counts: histogram.positive_buckets.clone(),
+        reset_hint: match histogram.counter_reset_hint {
+            CounterResetHint::Unknown => 0,
+            CounterResetHint::Reset => 1,
+            CounterResetHint::NotReset => 2,
+            CounterResetHint::Gauge => 3,
+        },
+        timestamp: sample.at.0,
+        custom_values: histogram.custom_values.clone(),
+        ..Histogram::default()
+    }
+}
+
 fn spans(wire: &[BucketSpan]) -> Vec<Span> {
     let ours = |span: &BucketSpan| Span {
         offset: span.offset,

@@ -10,9 +10,8 @@ mod encode;
 mod histogram;
 mod v1;
 mod v2;
-mod wire;
 
-pub use encode::encode_v1;
+pub use encode::{encode_v1, encode_v1_histograms};
 pub use v1::decode as decode_v1;
 pub use v2::decode as decode_v2;
 

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use super::columns::{Columns, exemplar_labels, metric_kind, read_sample};
 use super::encode::Metadata;
 use super::histogram::Histogram;
-use super::wire::{Cursor, Field};
+use crate::ingest::wire::{Cursor, Field};
 use crate::ingest::{DecodeError, Decoded, IngestLimits, LabelCheck, check_labels};
 use crate::model::{Exemplar, LabelError, LabelSource, Labels, MetricMetadata, Millis, SeriesKey};
 
