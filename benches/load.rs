@@ -1,16 +1,21 @@
-//! A load run against a real server: remote write 1.0 bodies encoded beforehand, so that the sender costs little.
+//! A load run against a real server: bodies of any push format, encoded beforehand so that the sender costs little.
 //!
 //! ```text
-//! cargo bench --bench load -- --url http://127.0.0.1:9490 --pid PID --data devops [--ticks 250] [--connections 4] [--rate 50000]
+//! cargo bench --bench load -- --url http://127.0.0.1:9490 --pid PID --data devops [--protocol v1|v2|otlp|influx] [--ticks 250] [--connections 4] [--rate 50000]
 //! ```
 //! Works with any server that takes remote write, so that peers are measured on the same bodies. `--pid` names the server's process:
 //! its CPU time and memory are read from /proc around the run. Data sets: `devops` (4,000 series: 100 hosts × 40 gauges and counters as
 //! TSBS shapes them), `clicks` (20,000 counters), `wide` (100,000 series), `million` (1,000,000 series). Samples are 10 s apart and end now.
 
+#[path = "load/protocol.rs"]
+mod protocol;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use protocol::{Point, Protocol};
 
 /// Samples in one request: what Prometheus sends by default.
 const REQUEST_SAMPLES: usize = 2_000;
@@ -26,11 +31,12 @@ fn main() {
     }
     let series = series_of(&arguments.data);
     let started = Instant::now();
-    let bodies = encode(&series, arguments.ticks);
+    let bodies = encode(&series, arguments.ticks, arguments.protocol);
     let samples = series.len() * arguments.ticks;
     println!(
-        "data {}: {} series, {} samples, {} requests, {:.1} bytes/sample on the wire, encoded in {:.1} s",
+        "data {} by {:?}: {} series, {} samples, {} requests, {:.1} bytes/sample on the wire, encoded in {:.1} s",
         arguments.data,
+        arguments.protocol,
         series.len(),
         samples,
         bodies.len(),
@@ -65,6 +71,7 @@ struct Arguments {
     url: String,
     pid: Option<u32>,
     data: String,
+    protocol: Protocol,
     ticks: usize,
     connections: usize,
     /// Samples per second; 0 = as fast as it goes.
@@ -77,6 +84,7 @@ impl Arguments {
             url: String::new(),
             pid: None,
             data: "devops".into(),
+            protocol: Protocol::V1,
             ticks: 250,
             connections: 4,
             rate: 0,
@@ -88,6 +96,7 @@ impl Arguments {
                 "--url" => arguments.url = value(),
                 "--pid" => arguments.pid = Some(value().parse().expect("a process id")),
                 "--data" => arguments.data = value(),
+                "--protocol" => arguments.protocol = Protocol::of(&value()),
                 "--ticks" => arguments.ticks = value().parse().expect("a number of samples per series"),
                 "--connections" => arguments.connections = value().parse().expect("a number of connections"),
                 "--rate" => arguments.rate = value().parse().expect("samples per second"),
@@ -99,9 +108,9 @@ impl Arguments {
     }
 }
 
-/// One series: its labels as protobuf fields, and how its value moves.
+/// One series: its sorted labels, and how its value moves.
 struct Series {
-    labels: Vec<u8>,
+    labels: Vec<(String, String)>,
     state: u64,
     value: f64,
     kind: Kind,
@@ -123,18 +132,14 @@ enum Kind {
 
 fn series_of(data: &str) -> Vec<Series> {
     let make = |index: usize, labels: &[(&str, String)], kind: Kind| {
-        let mut sorted = labels.to_vec();
+        let mut sorted: Vec<(String, String)> = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         sorted.sort();
-        let mut bytes = Vec::new();
-        for (name, value) in &sorted {
-            let mut label = Vec::new();
-            field(&mut label, 1, name.as_bytes());
-            field(&mut label, 2, value.as_bytes());
-            field(&mut bytes, 1, &label);
-        }
         let state = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Series {
-            labels: bytes,
+            labels: sorted,
             state,
             value: (index % 97) as f64,
             kind,
@@ -202,7 +207,7 @@ impl Series {
 }
 
 /// Encodes all requests in the order of time: each tick holds one sample of every series.
-fn encode(series: &[Series], ticks: usize) -> Vec<Vec<u8>> {
+fn encode(series: &[Series], ticks: usize, protocol: Protocol) -> Vec<Vec<u8>> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("the clock is past 1970")
@@ -216,23 +221,15 @@ fn encode(series: &[Series], ticks: usize) -> Vec<Vec<u8>> {
         })
         .collect();
     let mut bodies = Vec::new();
-    let mut encoder = snap::raw::Encoder::new();
     for tick in 0..ticks {
         let at = first + tick as i64 * STEP_MS;
         for chunk in series.chunks_mut(REQUEST_SAMPLES) {
-            let mut message = Vec::with_capacity(chunk.len() * 256);
-            for one in chunk {
-                let mut sample = Vec::with_capacity(20);
-                sample.push(0x09);
-                sample.extend_from_slice(&one.next().to_le_bytes());
-                sample.push(0x10);
-                varint(&mut sample, at as u64);
-                message.push(0x0a);
-                varint(&mut message, (one.labels.len() + 2 + sample.len()) as u64);
-                message.extend_from_slice(&one.labels);
-                field(&mut message, 2, &sample);
-            }
-            bodies.push(encoder.compress_vec(&message).expect("snappy takes any bytes"));
+            let points = chunk.iter_mut().map(|one| Point {
+                value: one.next(),
+                labels: &one.labels,
+                at,
+            });
+            bodies.push(protocol.encode(&points.collect::<Vec<Point>>()));
         }
     }
     bodies
@@ -271,9 +268,9 @@ fn worker(arguments: &Arguments, bodies: &[Vec<u8>], next: &AtomicUsize, started
             let due = started + Duration::from_secs_f64((index * REQUEST_SAMPLES) as f64 / arguments.rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
+        let (path, headers) = arguments.protocol.head();
         let head = format!(
-            "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let sent = Instant::now();
