@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    fn start(&self, yaml: &str) -> (ShutdownHandle, tokio::task::JoinHandle<()>) {
+    fn agent(&self, yaml: &str) -> Agent {
         let config: AgentConfig = serde_yaml::from_str(yaml).unwrap();
         let parts = AgentParts {
             disk: Arc::new(self.disk.clone()),
@@ -43,9 +43,12 @@ impl World {
             config: RemoteWriteConfig::to("http://server/api/v1/write"),
             log: self.log.clone(),
         };
-        let agent = Agent::new(config, parts, vec![queue]).unwrap();
+        Agent::new(config, parts, vec![queue]).unwrap()
+    }
+
+    fn start(&self, yaml: &str) -> (ShutdownHandle, tokio::task::JoinHandle<()>) {
         let (handle, shutdown) = ShutdownHandle::new();
-        (handle, tokio::spawn(agent.run(shutdown)))
+        (handle, tokio::spawn(self.agent(yaml).run(shutdown)))
     }
 
     fn page(&self, text: &str) {
@@ -235,25 +238,10 @@ async fn targets_of_an_http_list_are_scraped_and_shown() {
     };
     world.client.script("sd:1/list", Ok(list));
     world.page("x 1\n");
-    let config: AgentConfig = serde_yaml::from_str(
-        "{host: false, heartbeat: false, scrape_configs: [{job_name: api, http_sd_configs: [{url: 'http://sd:1/list'}], \
-         relabel_configs: [{source_labels: [__address__], regex: 'drop.*', action: drop}]}]}",
-    )
-    .unwrap();
-    let parts = AgentParts {
-        disk: Arc::new(world.disk.clone()),
-        clock: Arc::new(world.clock.clone()),
-        random: Arc::new(SeededRandom::new(1)),
-        client: world.client.clone(),
-    };
-    let queue = RemoteQueue {
-        config: RemoteWriteConfig::to("http://server/api/v1/write"),
-        log: world.log.clone(),
-    };
+    let yaml = "{host: false, heartbeat: false, scrape_configs: [{job_name: api, http_sd_configs: [{url: 'http://sd:1/list'}], \
+         relabel_configs: [{source_labels: [__address__], regex: 'drop.*', action: drop}]}]}";
     let targets: Arc<Targets> = Arc::default();
-    let agent = Agent::new(config, parts, vec![queue])
-        .unwrap()
-        .with_targets(Arc::clone(&targets));
+    let agent = world.agent(yaml).with_targets(Arc::clone(&targets));
     let (handle, shutdown) = ShutdownHandle::new();
     let task = tokio::spawn(agent.run(shutdown));
     assert_eq!(
@@ -276,18 +264,7 @@ async fn targets_of_an_http_list_are_scraped_and_shown() {
 #[tokio::test]
 async fn what_was_received_is_queued_with_its_histograms() {
     let world = World::new();
-    let config: AgentConfig = serde_yaml::from_str("{host: false, heartbeat: false}").unwrap();
-    let parts = AgentParts {
-        disk: Arc::new(world.disk.clone()),
-        clock: Arc::new(world.clock.clone()),
-        random: Arc::new(SeededRandom::new(1)),
-        client: world.client.clone(),
-    };
-    let queue = RemoteQueue {
-        config: RemoteWriteConfig::to("http://server/api/v1/write"),
-        log: world.log.clone(),
-    };
-    let agent = Agent::new(config, parts, vec![queue]).unwrap();
+    let agent = world.agent("{host: false, heartbeat: false}");
     let mut counted =
         crate::ingest::statsd::Aggregator::new(crate::ingest::StatsdConfig::on(([127, 0, 0, 1], 1).into()));
     counted.take(b"took:250|ms", Millis(1));

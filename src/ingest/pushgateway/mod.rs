@@ -415,6 +415,7 @@ mod tests {
         push(&gateway, PushMode::Replace, "# TYPE a gauge\na 1\n")
             .await
             .unwrap();
+        world.clock.advance(Interval(1));
         for (text, expected) in [("a 1 1000\n", "timestamp"), ("a{x=\"1\"} 1\na{x=\"1\"} 2\n", "twice")] {
             let error = push(&gateway, PushMode::Merge, text).await.unwrap_err();
             assert!(
