@@ -398,6 +398,10 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
         }
         return Some(Shown::Token(String::new()));
     }
+    // Datadog's agent shows its key in a header of its own.
+    if let Some(key) = text(HeaderName::from_static("dd-api-key")) {
+        return Some(Shown::Token(key.trim().to_owned()));
+    }
     // Datadog's agents know no other way.
     if let Some(key) = text(HeaderName::from_static("dd-api-key")) {
         return Some(Shown::Token(key.to_owned()));
