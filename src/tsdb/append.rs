@@ -4,11 +4,11 @@ use tokio::sync::oneshot;
 
 use super::commit::Submission;
 use super::db::Db;
-use super::head::{Applied, NONE, NoSeries};
+use super::head::{Applied, NONE, NoSeries, Series};
 use super::metrics;
 use super::record::{ExemplarRecord, HistogramRecord, Record, SamplesRecord};
 use crate::io::log::LogError;
-use crate::model::{Interval, Millis, WriteBatch};
+use crate::model::{Interval, Labels, Millis, WriteBatch};
 use crate::storage::{AppendError, AppendReport, Appender, BoxFuture, REFUSALS_MAX, Refusal, RefusalReason};
 
 /// How far ahead of the server's clock a sample may be.
@@ -95,9 +95,9 @@ impl Db {
         let mut report = AppendReport::default();
         let bounds = self.bounds();
         let _entered = self.committer.enter();
-        let mut created = |series: &std::sync::Arc<super::head::Series>| {
+        let mut created = |series: &Series, labels: &Labels| {
             metrics::SERIES_CREATED.inc();
-            self.head.watchers.created(series);
+            self.head.watchers.created(series, labels);
         };
         let (mut refs, refused) = self.head.table.look_up(&batch, &mut created);
         for (index, reason) in refused {
@@ -226,11 +226,10 @@ impl Db {
     }
 
     fn name(&self, id: u32) -> String {
-        self.head
-            .table
-            .read()
+        let table = self.head.table.read();
+        table
             .get(id)
-            .map_or_else(String::new, |series| series.labels.to_string())
+            .map_or_else(String::new, |series| table.labels(series).to_string())
     }
 }
 

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 
 use super::config::Durability;
 use super::delete::DeleteError;
-use super::head::{Applied, Head, Series};
+use super::head::{Applied, Cut, Head, Series};
 use super::metrics;
 use super::record::{self, Record, SamplesRecord, SeriesRef};
+use super::snapshot::SavedLog;
 use super::tombstone::Tombstone;
 use crate::io::log::{LogError, Position, SegmentLog};
 use crate::io::{Clock, Mono};
@@ -66,8 +67,10 @@ pub(crate) struct Taken {
     /// All samples before this time and up to this position are in a block.
     pub(crate) below: i64,
     pub(crate) upto: Position,
-    /// The series, with how many chunks of each were taken.
-    pub(crate) series: Vec<(Arc<Series>, usize)>,
+    /// The series, with what was taken of each.
+    pub(crate) series: Vec<(Arc<Series>, Cut)>,
+    /// The page of chunks that was being filled when it began.
+    pub(crate) mark: u64,
 }
 
 enum Job {
@@ -211,6 +214,15 @@ impl Committer {
     /// The position after the last record that is durable and applied.
     pub(crate) fn position(&self) -> Position {
         self.shared.wal.lock().log.next()
+    }
+
+    /// Returns up to where the log is durable and applied, and the newest time in each segment.
+    pub(crate) fn log_state(&self) -> SavedLog {
+        let wal = self.shared.wal.lock();
+        SavedLog {
+            upto: wal.log.next(),
+            newest: wal.newest.clone(),
+        }
     }
 
     /// Says whether writes are possible.
@@ -370,7 +382,12 @@ impl Shared {
             wal.declared[index] = mark;
             let table = table.get_or_insert_with(|| self.head.table.read());
             if let Some(series) = table.get(id) {
-                record::put_series(id.wrapping_add(self.base), series.newest(), &series.labels, &mut out);
+                record::put_series(
+                    id.wrapping_add(self.base),
+                    series.newest(),
+                    &table.labels(series),
+                    &mut out,
+                );
             }
         }
         (!out.is_empty()).then(|| record::finish_series(&out))
@@ -432,9 +449,10 @@ impl Shared {
 
     /// Removes what blocks have: first told to the log, then done, so that replay does it at the same place.
     fn forget(&self, wal: &mut Wal, taken: &Taken) -> Result<(), LogError> {
-        for (series, chunks) in &taken.series {
-            series.forget(taken.below, *chunks);
+        for (series, cut) in &taken.series {
+            series.forget(taken.below, *cut);
         }
+        self.head.chunks.forget(taken.below, taken.mark);
         // From here on nobody is between looking a series up and queueing samples for it.
         let _closed = self.gate.write();
         let waiting: HashSet<SeriesRef> = {

@@ -34,6 +34,12 @@ pub struct DbConfig {
     /// Free space below which nothing is taken, in bytes; `None` is the larger of 64 MiB and 1 % of the disk.
     #[serde(skip)]
     pub reserve_bytes: Option<u64>,
+    /// Sealed chunks of the head that stay in memory, in bytes; older ones go to files.
+    #[serde(skip)]
+    pub chunk_memory_bytes: usize,
+    /// The size of a page of such chunks, in bytes: 1 MiB at most.
+    #[serde(skip)]
+    pub chunk_page_bytes: usize,
     /// Where opening tells how far it is.
     #[serde(skip)]
     pub progress: Arc<ReplayProgress>,
@@ -50,6 +56,8 @@ impl Default for DbConfig {
             series_max: 5_000_000,
             segment_bytes: 64 << 20,
             reserve_bytes: None,
+            chunk_memory_bytes: 16 << 20,
+            chunk_page_bytes: 1 << 20,
             progress: Arc::default(),
         }
     }

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use rayon::slice::ParallelSliceMut as _;
+
 use super::block::{BlockMeta, BlockWriter, Covers, WriteError};
 use super::block_set::Change;
 use super::commit::Taken;
@@ -109,8 +111,12 @@ impl Db {
             from: Position(0),
             to: upto,
         };
-        let mut series: Vec<Arc<Series>> = self.head.table.read().iter().cloned().collect();
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let mark = self.head.chunks.mark();
+        let (mut series, spelling): (Vec<Arc<Series>>, _) = {
+            let table = self.head.table.read();
+            (table.iter().cloned().collect(), table.spelling())
+        };
+        series.par_sort_unstable_by(|a, b| spelling.compare(a, b)); // No two are equal.
         let mut windows = Windows {
             db: self,
             covers,
@@ -118,9 +124,11 @@ impl Db {
         };
         let mut taken = Vec::with_capacity(series.len());
         let written = series.into_iter().try_for_each(|series| {
-            let (columns, chunks) = series.cut(below, &self.head.pool)?;
-            windows.push(&series.labels, &columns)?;
-            taken.push((series, chunks));
+            let (columns, cut) = series.cut(below, &self.head.chunks)?;
+            if !columns.is_empty() {
+                windows.push(&spelling.labels(&series), &columns)?;
+            }
+            taken.push((series, cut));
             Ok(())
         });
         let added = windows.finish(written)?;
@@ -138,6 +146,7 @@ impl Db {
             below,
             upto,
             series: taken,
+            mark,
         };
         Ok((blocks, Pending { taken, readers }))
     }

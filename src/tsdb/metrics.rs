@@ -67,6 +67,22 @@ pub(crate) static CUT_FAILURES: Counter = Counter::new(
     "campanile_tsdb_cut_failures_total",
     "Attempts to cut a block from the head that failed.",
 );
+pub(crate) static CHUNK_CORRUPTIONS: Counter = Counter::new(
+    "campanile_tsdb_head_chunk_corruptions_total",
+    "Reads of a sealed chunk of the head that failed its checksum; a restart takes it from the log.",
+);
+pub(crate) static SPILLED_BYTES: Counter = Counter::new(
+    "campanile_tsdb_head_chunks_spilled_bytes_total",
+    "Bytes of sealed chunks that were moved from memory to a file.",
+);
+pub(crate) static SPILL_FAILURES: Counter = Counter::new(
+    "campanile_tsdb_head_chunks_spill_failures_total",
+    "Attempts to move sealed chunks to a file that failed; the chunks stay in memory.",
+);
+pub(crate) static CHUNK_MEMORY: Gauge = Gauge::new(
+    "campanile_tsdb_head_chunks_memory_bytes",
+    "Bytes of sealed chunks in memory.",
+);
 
 /// All of the store's metrics.
 pub static METRICS: &[&dyn Metric] = &[
@@ -88,4 +104,8 @@ pub static METRICS: &[&dyn Metric] = &[
     &LOG_FAILED,
     &CUTS,
     &CUT_FAILURES,
+    &CHUNK_CORRUPTIONS,
+    &SPILLED_BYTES,
+    &SPILL_FAILURES,
+    &CHUNK_MEMORY,
 ];

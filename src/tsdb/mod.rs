@@ -13,33 +13,42 @@ mod chunk;
 mod commit;
 mod compact;
 mod config;
+#[cfg(test)]
+mod crash_tests;
 mod cut;
 mod db;
+#[cfg(test)]
+mod db_tests;
 mod delete;
+pub mod fuzz;
 mod head;
 mod manifest;
 mod merge;
 mod metrics;
+mod open;
 #[cfg(test)]
 mod ordeal_tests;
 mod postings;
 mod record;
 mod recovery;
 mod retention;
+mod snapshot;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tombstone;
 
 pub use block_set::{BLOCK_METRICS, BlockSet, BlockSetConfig, Change, Opened, Snapshot};
+pub use chunk::verify_chunk_files;
 pub use compact::{Plan, carry_out, plan_compaction};
 pub use config::{ByteSize, DbConfig, Durability};
 pub use cut::Maintained;
-pub use db::{Db, OpenError};
+pub use db::Db;
 pub use delete::DeleteError;
 pub use manifest::{Lost, Manifest};
 pub use merge::{merge_columns, merge_series};
 pub use metrics::METRICS;
+pub use open::OpenError;
 pub use postings::{LabelIndex, PostingsIndex, Selector};
 pub use recovery::{RecoveryReport, ReplayProgress};
 pub use retention::{RetentionPolicy, plan_retention};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::head::{Applied, Head, NONE, Rules};
 use super::metrics;
-use super::record::{Record, SamplesRecord, SeriesRef};
+use super::record::{self, Record, SamplesRecord, SeriesRef};
 use super::tombstone::Tombstone;
-use crate::io::log::{Position, Replay};
+use crate::io::log::{Position, Record as LogRecord, Replay};
 use crate::model::{Interval, TimeRange};
 
 /// How far opening is: read by `/api/v1/status/walreplay` while the store is not there yet.
@@ -17,17 +17,17 @@ pub struct ReplayProgress {
     pub records: AtomicU64,
     /// Samples applied so far.
     pub samples: AtomicU64,
-    /// The first segment's number, the present one's and the last one's known (segments are numbered from 0).
-    pub segment_min: AtomicU64,
-    /// See [`ReplayProgress::segment_min`].
+    /// The segment that is being read; the log's files are numbered from 0.
     pub segment_current: AtomicU64,
-    /// See [`ReplayProgress::segment_min`].
+    /// The last segment.
     pub segment_max: AtomicU64,
 }
 
 /// What opening found.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveryReport {
+    /// Whether the head came from a snapshot, so that the log before it was not read.
+    pub snapshot: bool,
     /// Records read from the log.
     pub records: u64,
     /// Samples that are in the head because of them.
@@ -55,6 +55,8 @@ pub(crate) struct Covered {
 pub(crate) struct Recovery<'a> {
     head: &'a Head,
     covered: Vec<Covered>,
+    /// Records before it are in the head already.
+    from: Position,
     progress: &'a ReplayProgress,
     segment: Option<Position>,
     /// From the log's numbers to the head's, in the present segment.
@@ -70,10 +72,17 @@ pub(crate) struct Recovery<'a> {
 }
 
 impl<'a> Recovery<'a> {
-    pub(crate) fn new(head: &'a Head, covered: Vec<Covered>, progress: &'a ReplayProgress) -> Recovery<'a> {
+    /// Begins a replay of the log from `from` on.
+    pub(crate) fn new(
+        head: &'a Head,
+        covered: Vec<Covered>,
+        from: Position,
+        progress: &'a ReplayProgress,
+    ) -> Recovery<'a> {
         Recovery {
             head,
             covered,
+            from,
             progress,
             segment: None,
             refs: HashMap::new(),
@@ -93,6 +102,11 @@ impl<'a> Recovery<'a> {
                 metrics::LOG_CORRUPTIONS.inc();
                 self.report.damage.push(damage.to_string());
             }
+            Replay::Segment { index, count } => {
+                self.progress.segment_current.store(index as u64, Relaxed);
+                self.progress.segment_max.store(count as u64 - 1, Relaxed);
+            }
+            Replay::Record(record) if record.at < self.from => self.skip(&record),
             Replay::Record(record) => {
                 self.enter(record.segment);
                 self.report.records += 1;
@@ -112,14 +126,26 @@ impl<'a> Recovery<'a> {
         }
     }
 
+    /// Leaves a record out whose effect the head has already; blocks may not have heard of a deletion.
+    fn skip(&mut self, record: &LogRecord) {
+        if record.kind == record::TOMBSTONE
+            && let Ok(Record::Tombstone(tombstone)) = Record::decode(record.kind, &record.payload)
+        {
+            self.keep(tombstone);
+        }
+    }
+
+    /// Keeps a deletion for the blocks; one that failed may have been tried again under the same number.
+    fn keep(&mut self, tombstone: Tombstone) {
+        self.tombstones.retain(|known| known.id != tombstone.id);
+        self.tombstones.push(tombstone);
+    }
+
     fn enter(&mut self, segment: Position) {
         if self.segment != Some(segment) {
             // Numbers mean nothing across segments: one that was lost must not lend its number to another series.
             self.refs.clear();
             self.next_ref = 0;
-            let next = u64::from(self.segment.is_some());
-            self.progress.segment_current.fetch_add(next, Relaxed);
-            self.progress.segment_max.fetch_add(next, Relaxed);
             self.segment = Some(segment);
         }
     }
@@ -133,7 +159,7 @@ impl<'a> Recovery<'a> {
                 for record in records {
                     let raw = record.series;
                     self.next_ref = self.next_ref.max(u64::from(raw) + 1);
-                    let mut created = |_: &_| metrics::SERIES_CREATED.inc();
+                    let mut created = |_: &_, _: &_| metrics::SERIES_CREATED.inc();
                     // A full table would lose samples that were acknowledged; the limit is for newcomers.
                     if let Ok(id) = self.head.table.declare(record.labels, record.newest, &mut created) {
                         self.refs.insert(raw, id);
@@ -162,8 +188,7 @@ impl<'a> Recovery<'a> {
                         .damage
                         .push(format!("a deletion could not be carried out: {error}"));
                 }
-                self.tombstones.retain(|known| known.id != tombstone.id); // A deletion that failed and was tried again.
-                self.tombstones.push(tombstone);
+                self.keep(tombstone);
             }
             Record::Forgotten(mut gone) => {
                 gone.retain_mut(|series| self.translate(series));

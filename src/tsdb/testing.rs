@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::chunk::{ChunkOptions, ChunkStore};
 use super::{Db, DbConfig, RecoveryReport};
 use crate::io::disk::SimDisk;
 use crate::io::{SeededRandom, SimClock};
@@ -42,8 +43,22 @@ pub(crate) fn config() -> DbConfig {
         dir: PathBuf::from("/tsdb"),
         segment_bytes: 2048,
         reserve_bytes: Some(0),
+        chunk_memory_bytes: 512,
+        chunk_page_bytes: 512,
         ..DbConfig::default()
     }
+}
+
+/// A store of chunks that soon leave memory.
+pub(crate) fn chunks() -> ChunkStore {
+    let options = ChunkOptions {
+        page_bytes: 1024,
+        memory_bytes: 2048,
+        reserve_bytes: Some(0),
+    };
+    let chunks = ChunkStore::new(Arc::new(SimDisk::seeded(1)), PathBuf::from("/chunks"), options);
+    chunks.clean();
+    chunks
 }
 
 /// Opens the store on `disk`, or says why not.

@@ -85,6 +85,7 @@ impl FileLog {
                 }
             }
             Replay::Damage(found) => damage.push(found.clone()),
+            Replay::Segment { .. } => {}
         })?;
         let shared = Arc::new(Shared {
             disk,
@@ -262,7 +263,7 @@ impl Log for FileLog {
                 expected = file.first().0;
             }
             let read = segments::read_file(&*self.shared.disk, file, &mut |found| {
-                let item = item_of(found);
+                let Some(item) = item_of(found) else { return true };
                 match &item {
                     LogItem::Record { at, .. } if at.0 < from.0 => return true,
                     LogItem::Gap { to, .. } if to.0 <= from.0 => return true,
@@ -295,8 +296,9 @@ impl Log for FileLog {
     }
 }
 
-fn item_of(found: Replay<'_>) -> LogItem {
-    match found {
+/// Returns what a reader sees of it, if anything.
+fn item_of(found: Replay<'_>) -> Option<LogItem> {
+    Some(match found {
         Replay::Record(record) => match split(&record) {
             Some((_, payload)) => LogItem::Record { at: record.at, payload },
             None => LogItem::Gap {
@@ -310,5 +312,6 @@ fn item_of(found: Replay<'_>) -> LogItem {
             to: Position(damage.lost.end),
             reason: damage.to_string(),
         },
-    }
+        Replay::Segment { .. } => return None,
+    })
 }

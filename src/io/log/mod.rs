@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 pub use file::FileLog;
 pub use mem::MemLog;
-pub use segments::{Damage, LogFile, Record, Replay, SegmentLog, SegmentOptions, read_file};
+pub use segments::{Damage, LogFile, Record, Replay, SegmentLog, SegmentOptions, decode_any, read_file, verify_log};
 
 use super::BoxFuture;
 

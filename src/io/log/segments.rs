@@ -98,6 +98,13 @@ impl std::fmt::Display for Damage {
 
 /// What [`SegmentLog::open`] hands over, in order.
 pub enum Replay<'a> {
+    /// A file begins: the `index`-th of `count`.
+    Segment {
+        /// From 0 on.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// A whole record.
     Record(Record),
     /// A stretch that cannot be read.
@@ -176,7 +183,9 @@ impl SegmentLog {
         }
         let last = firsts.last().copied();
         log.next = firsts.first().copied().unwrap_or(0);
-        for first in firsts {
+        let count = firsts.len();
+        for (index, first) in firsts.into_iter().enumerate() {
+            visit(Replay::Segment { index, count });
             log.recover(first, last == Some(first), visit)?;
         }
         log.written = log.next;
@@ -674,6 +683,67 @@ pub fn read_file(disk: &dyn Disk, file: &LogFile, visit: &mut dyn FnMut(Replay<'
         }
     }
     Ok(true)
+}
+
+/// Reads every segment in `dir` without changing anything, and returns how many records are sound and one line for each
+/// stretch that is not. The tail of the newest segment may look torn while its owner is writing.
+///
+/// # Errors
+/// The operating system's.
+pub fn verify_log(disk: &dyn Disk, dir: &Path) -> io::Result<(u64, Vec<String>)> {
+    let (mut sound, mut problems) = (0, Vec::new());
+    let entries = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        entries => entries?,
+    };
+    let mut next = None;
+    for (entry, first) in entries.iter().filter_map(|entry| Some((entry, first_of(&entry.name)?))) {
+        let path = dir.join(&entry.name);
+        let bytes = disk.map(&path)?;
+        let mut problem = |range: Range<usize>, reason: &str| {
+            problems.push(format!(
+                "{}: bytes {}..{}: {reason}",
+                path.display(),
+                range.start,
+                range.end
+            ));
+        };
+        if next.is_some_and(|next| next < first) {
+            problem(0..0, "records before this file are missing");
+        }
+        let size = read_header(&bytes).unwrap_or_else(|reason| {
+            problem(0..bytes.len().min(HEADER_BYTES as usize), &reason);
+            bytes.len() as u64
+        });
+        if (bytes.len() as u64) < size {
+            problem(bytes.len()..size as usize, "the file is shorter than it was");
+        }
+        next = Some(next.unwrap_or(first).max(first));
+        for found in Scan::new(&bytes, HEADER_BYTES as usize, first) {
+            match found {
+                Found::Frame { seq, .. } => {
+                    sound += 1;
+                    next = Some(seq + 1);
+                }
+                Found::Hole { bytes, .. } => problem(bytes, "no checksum fits"),
+                Found::End { dirty, .. } if dirty.is_empty() => {}
+                Found::End { dirty, .. } => problem(dirty, "torn or corrupt at the end"),
+            }
+        }
+    }
+    Ok((sound, problems))
+}
+
+/// Takes any bytes as a segment, for fuzzing: whatever they are, no panic and no more frames than fit.
+pub fn decode_any(bytes: &[u8]) {
+    let _ = read_header(bytes);
+    for start in [0, HEADER_BYTES as usize] {
+        if start <= bytes.len() {
+            let bytes = Bytes::copy_from_slice(bytes);
+            let found = Scan::new(&bytes, start, 0).count();
+            assert!(found <= bytes.len() + 2, "{found} findings in {} bytes", bytes.len());
+        }
+    }
 }
 
 enum Kept {

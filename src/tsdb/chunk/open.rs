@@ -7,7 +7,7 @@
 //! stream starts at the first sample's time; time rises strictly; a gap above [`GAP_MAX`] opens a new chunk; negative
 //! times are moved into the unsigned range in order; exactly the known number of samples is decoded.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tsz::stream::{Error, Read, Write};
@@ -17,13 +17,20 @@ use tsz::{Bit, DataPoint, Decode, Encode, StdDecoder, StdEncoder};
 pub(crate) const CHUNK_SAMPLES_MAX: u32 = 120;
 /// The longest gap inside a chunk, in milliseconds (12 days): its change must fit `tsz`'s 32 bits.
 const GAP_MAX: i64 = 1 << 30;
-/// Words in a piece of the buffer: with its header and link a piece is 128 bytes.
-const PIECE_WORDS: usize = 12;
+/// Words in a piece of the buffer: with its header, its link and the allocator's word a piece is 128 bytes.
+const PIECE_WORDS: usize = 10;
+/// A chunk of true floats is sealed when it fills this many pieces (about 30 samples): memory for a series has a bound,
+/// whatever its values.
+const PIECES_MAX: u8 = 3;
+/// Words that the largest sample may need: 4 + 32 bits of time, 2 + 12 + 64 of value.
+const SAMPLE_WORDS_MAX: u32 = 2;
 
 /// A piece of the buffer. Pieces form a list, so that growing moves nothing that a reader may look at.
 #[derive(Default)]
 struct Piece {
     words: [AtomicU64; PIECE_WORDS],
+    /// The word that is being filled.
+    word: AtomicU32,
     next: OnceLock<Arc<Piece>>,
 }
 
@@ -45,6 +52,7 @@ impl Writer {
             self.piece = next;
             self.word = 0;
         }
+        self.piece.word.store(self.word, Relaxed);
         self.held = 0;
         self.used = 0;
     }
@@ -89,6 +97,9 @@ impl Write for Writer {
 pub(crate) struct OpenChunk {
     encoder: StdEncoder<Writer>,
     bytes: Arc<Piece>,
+    /// The piece that is being filled, or the one before it.
+    tail: Arc<Piece>,
+    pieces: u8,
     count: u32,
     /// The first sample's time.
     first: i64,
@@ -119,7 +130,9 @@ impl OpenChunk {
         encoder.encode(DataPoint::new(to_unsigned(at), value));
         OpenChunk {
             encoder,
+            tail: Arc::clone(&bytes),
             bytes,
+            pieces: 1,
             count: 1,
             first: at,
             end,
@@ -130,11 +143,21 @@ impl OpenChunk {
     pub(crate) fn append(&mut self, last: i64, at: i64, value: f64) -> bool {
         assert!(at > last, "time in an open chunk only grows: {at} after {last}");
         let fits = self.count < CHUNK_SAMPLES_MAX && at < self.end && at.wrapping_sub(last) as u64 <= GAP_MAX as u64;
+        let fits = fits && self.has_room();
         if fits {
             self.encoder.encode(DataPoint::new(to_unsigned(at), value));
             self.count += 1;
         }
         fits
+    }
+
+    /// Whether the pieces that a chunk may have hold another sample, whatever its size.
+    fn has_room(&mut self) -> bool {
+        while let Some(next) = self.tail.next.get() {
+            self.tail = Arc::clone(next);
+            self.pieces += 1;
+        }
+        self.pieces < PIECES_MAX || self.tail.word.load(Relaxed) + SAMPLE_WORDS_MAX < PIECE_WORDS as u32
     }
 
     /// The first sample's time.
@@ -327,12 +350,25 @@ mod tests {
         let mut chunk = OpenChunk::new(0, 0.1, i64::MAX);
         let early = chunk.snapshot();
         for i in 1..i64::from(CHUNK_SAMPLES_MAX) {
-            assert!(chunk.append(i - 1, i, i as f64 * 0.1));
+            assert!(chunk.append(i - 1, i, i as f64));
         }
         assert!(!chunk.append(119, 120, 0.0), "a full chunk takes no more");
         let (mut times, mut values) = (Vec::new(), Vec::new());
         early.decode(&mut times, &mut values);
         assert_eq!((times, values), (vec![0], vec![0.1]));
+    }
+
+    #[test]
+    fn a_chunk_of_noise_ends_before_it_outgrows_its_pieces() {
+        let noise = |i: i64| f64::from_bits((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut chunk = OpenChunk::new(0, noise(0), i64::MAX);
+        let count = (1..200).take_while(|i| chunk.append(i - 1, *i, noise(*i))).count();
+        assert!((20..CHUNK_SAMPLES_MAX as usize).contains(&count), "{count}");
+        let mut pieces = vec![Arc::clone(&chunk.bytes)];
+        while let Some(next) = pieces.last().and_then(|piece| piece.next.get()).cloned() {
+            pieces.push(next);
+        }
+        assert_eq!(pieces.len(), usize::from(PIECES_MAX));
     }
 
     #[test]

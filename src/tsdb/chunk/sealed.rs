@@ -1,24 +1,17 @@
-//! The sealed chunk: at most 120 samples, packed, immutable, with a checksum that every reader verifies.
+//! The columns of a sealed chunk: at most 120 samples, packed. Pure: framing and checksums are the chunk store's.
 //!
 //! ```text
 //! values: form u8 (bit 7: exceptions follow)
 //!         [ count varint | ( index − previous index varint | bits u64 )* ]        what is no plain number
-//!         form 0 to 9: integers × 10^-form: base zigzag | gcd varint | order u8 | packed
-//!         form 30: one number, 8 bytes      form 31: tsz bits                     then crc32c u32 over all of it
-//! times:  order u8 | first zigzag | step zigzag | packed                          crc32c u32
-//! packed: ( width u8 | 32 numbers of that width )*                                little-endian
+//!         form 0 to 9: integers × 10^-form: base zigzag | gcd varint | packed
+//!         form 30: one number, 8 bytes      form 31: tsz bits
+//! times:  first zigzag | step zigzag | what they are off that grid, packed; nothing when all stand on it
+//! packed: order u8 | ( width u8 | 32 numbers of that width )*                     little-endian
 //! ```
-//! Series that are scraped together share one column of times: it is interned by its bytes in a [`TimesPool`].
-
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 use super::open::{decode_floats, encode_floats};
-use crate::storage::StorageError;
 use crate::tsdb::block::bits;
-use crate::tsdb::block::wire::{Cursor, DecodeError, put_signed, put_varint};
+use crate::tsdb::block::wire::{Cursor, DecodeError, put_signed, put_varint, unzigzag, zigzag};
 
 const EXCEPTIONS: u8 = 0x80;
 const CONST: u8 = 30;
@@ -28,93 +21,6 @@ const EXPONENT_MAX: u8 = 9;
 const POWERS: [f64; EXPONENT_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// Scaled numbers stay below this, where a double still holds every integer.
 const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
-
-/// An immutable stretch of a series.
-pub(crate) struct SealedChunk {
-    /// The first and last sample's times.
-    pub(crate) first: i64,
-    pub(crate) last: i64,
-    count: u32,
-    times: Arc<[u8]>,
-    values: Box<[u8]>,
-}
-
-impl SealedChunk {
-    /// Packs samples; there is at least one, and times rise.
-    pub(crate) fn new(times: &[i64], values: &[f64], pool: &TimesPool) -> SealedChunk {
-        let mut bytes = Vec::with_capacity(128);
-        encode_times(times, &mut bytes);
-        seal(&mut bytes);
-        let times_column = pool.intern(&bytes);
-        bytes.clear();
-        encode_values(values, &mut bytes);
-        seal(&mut bytes);
-        SealedChunk {
-            first: times[0],
-            last: times[times.len() - 1],
-            count: times.len() as u32,
-            times: times_column,
-            values: bytes.into_boxed_slice(),
-        }
-    }
-
-    /// Appends times and values to the columns.
-    pub(crate) fn decode(&self, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), StorageError> {
-        let corrupt = |reason: &str| StorageError::Corrupt {
-            file: "memory (head chunk)".to_owned(),
-            offset: 0,
-            reason: reason.to_owned(),
-        };
-        let (n, start) = (self.count as usize, times.len());
-        let column = unseal(&self.times).ok_or_else(|| corrupt("the times fail their checksum"))?;
-        decode_times(column, n, times).map_err(|error| corrupt(&error.to_string()))?;
-        debug_assert_eq!(times.len(), start + n);
-        let column = unseal(&self.values).ok_or_else(|| corrupt("the values fail their checksum"))?;
-        decode_values(column, n, values).map_err(|error| corrupt(&error.to_string()))
-    }
-}
-
-/// Columns of times, each kept once for as long as a chunk uses it.
-#[derive(Default)]
-pub(crate) struct TimesPool {
-    columns: Mutex<HashMap<u64, Weak<[u8]>>>,
-}
-
-impl TimesPool {
-    fn intern(&self, bytes: &[u8]) -> Arc<[u8]> {
-        let key = xxhash_rust::xxh3::xxh3_64(bytes);
-        let mut columns = self.columns.lock();
-        if let Some(found) = columns.get(&key).and_then(Weak::upgrade)
-            && *found == *bytes
-        {
-            return found;
-        }
-        if columns.len() == columns.capacity() {
-            columns.retain(|_, column| column.strong_count() > 0); // Before the table grows, what is gone goes.
-        }
-        let column: Arc<[u8]> = Arc::from(bytes);
-        columns.insert(key, Arc::downgrade(&column));
-        column
-    }
-}
-
-fn seal(bytes: &mut Vec<u8>) {
-    let crc = crc32c::crc32c(bytes);
-    bytes.extend(crc.to_le_bytes());
-}
-
-fn unseal(bytes: &[u8]) -> Option<&[u8]> {
-    let (column, crc) = bytes.split_last_chunk::<4>()?;
-    (crc32c::crc32c(column) == u32::from_le_bytes(*crc)).then_some(column)
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
 
 /// Replaces numbers by their differences, `order` times; the first number and first difference stay where they are.
 fn difference(numbers: &mut [i64], order: u8) {
@@ -168,7 +74,8 @@ fn take_packed(cursor: &mut Cursor<'_>, n: usize) -> Result<Vec<i64>, DecodeErro
     Ok(numbers)
 }
 
-fn encode_times(times: &[i64], out: &mut Vec<u8>) {
+/// Appends the times of a chunk; there is at least one. Returns whether they stand on a grid.
+pub(super) fn encode_times(times: &[i64], out: &mut Vec<u8>) -> bool {
     let first = times[0];
     let step = times.get(1).map_or(0, |second| second.wrapping_sub(first));
     let grid = |at: usize| first.wrapping_add(step.wrapping_mul(at as i64));
@@ -177,12 +84,15 @@ fn encode_times(times: &[i64], out: &mut Vec<u8>) {
         .collect();
     put_signed(out, first);
     put_signed(out, step);
-    if off.iter().any(|off| *off != 0) {
+    let on_grid = off.iter().all(|off| *off == 0);
+    if !on_grid {
         put_packed(off, out);
     }
+    on_grid
 }
 
-fn decode_times(column: &[u8], n: usize, times: &mut Vec<i64>) -> Result<(), DecodeError> {
+/// Reads `n` times that [`encode_times`] wrote.
+pub(super) fn decode_times(column: &[u8], n: usize, times: &mut Vec<i64>) -> Result<(), DecodeError> {
     let mut cursor = Cursor::new(column);
     let (first, step) = (cursor.signed()?, cursor.signed()?);
     let grid = |at: usize| first.wrapping_add(step.wrapping_mul(at as i64));
@@ -237,7 +147,8 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-fn encode_values(values: &[f64], out: &mut Vec<u8>) {
+/// Appends the values of a chunk.
+pub(super) fn encode_values(values: &[f64], out: &mut Vec<u8>) {
     let plain: Vec<f64> = values.iter().copied().filter(|value| is_plain(*value)).collect();
     let flag = if plain.len() < values.len() { EXCEPTIONS } else { 0 };
     let same = plain.iter().all(|value| value.to_bits() == plain[0].to_bits());
@@ -278,7 +189,8 @@ fn put_integers(integers: &[i64], out: &mut Vec<u8>) {
     put_packed(reduced, out);
 }
 
-fn decode_values(column: &[u8], n: usize, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+/// Reads `n` values that [`encode_values`] wrote.
+pub(super) fn decode_values(column: &[u8], n: usize, values: &mut Vec<f64>) -> Result<(), DecodeError> {
     let mut cursor = Cursor::new(column);
     let form = cursor.byte()?;
     let mut exceptions = Vec::new();
@@ -319,49 +231,19 @@ mod tests {
     use crate::model::stale_marker;
     use proptest::prelude::*;
 
-    fn sealed(values: &[f64]) -> SealedChunk {
-        let times: Vec<i64> = (0..values.len() as i64).map(|at| at * 15_000).collect();
-        SealedChunk::new(&times, values, &TimesPool::default())
-    }
-
-    fn read(chunk: &SealedChunk) -> (Vec<i64>, Vec<u64>) {
-        let (mut times, mut values) = (Vec::new(), Vec::new());
-        chunk.decode(&mut times, &mut values).unwrap();
-        (times, values.into_iter().map(f64::to_bits).collect())
+    fn packed(values: &[f64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_values(values, &mut bytes);
+        bytes
     }
 
     #[test]
     fn a_stale_marker_leaves_integers_integers() {
         let mut values: Vec<f64> = (0..120).map(|at| f64::from(at * 7 % 50)).collect();
-        let without = sealed(&values).values.len();
+        let without = packed(&values).len();
         values[60] = stale_marker();
-        let with = sealed(&values).values.len();
+        let with = packed(&values).len();
         assert!(with <= without + 12, "{without} bytes became {with}");
-    }
-
-    #[test]
-    fn equal_times_are_kept_once() {
-        let pool = TimesPool::default();
-        let a = SealedChunk::new(&[1, 2, 4], &[1.0, 2.0, 3.0], &pool);
-        let b = SealedChunk::new(&[1, 2, 4], &[7.0, 7.0, 7.0], &pool);
-        assert!(Arc::ptr_eq(&a.times, &b.times));
-    }
-
-    #[test]
-    fn a_changed_byte_is_an_error() {
-        let mut chunk = sealed(&[1.0, 2.5, 3.0]);
-        chunk.values[2] ^= 4;
-        assert!(chunk.decode(&mut Vec::new(), &mut Vec::new()).is_err());
-    }
-
-    #[test]
-    fn the_format_is_pinned() {
-        let chunk = sealed(&[10.5, 11.5, 13.5, stale_marker(), 13.5]);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        crate::tsdb::testing::golden(
-            "chunk_sealed.txt",
-            &format!("{}\n{}\n", hex(&chunk.times), hex(&chunk.values)),
-        );
     }
 
     fn value() -> impl Strategy<Value = f64> {
@@ -384,10 +266,13 @@ mod tests {
             let times: Vec<i64> = steps.iter().scan(start >> 2, |at, step| { *at += step; Some(*at) }).collect();
             let values: Vec<f64> =
                 floats.iter().take(times.len()).map(|v| if whole { (*v as i64) as f64 } else { *v }).collect();
-            let chunk = SealedChunk::new(&times, &values, &TimesPool::default());
-            let (read_times, bits) = read(&chunk);
-            prop_assert_eq!(read_times, times);
-            prop_assert_eq!(bits, values.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+            let (mut column, mut read_times, mut read_values) = (Vec::new(), Vec::new(), Vec::new());
+            encode_times(&times, &mut column);
+            decode_times(&column, times.len(), &mut read_times).unwrap();
+            prop_assert_eq!(&read_times, &times);
+            decode_values(&packed(&values), values.len(), &mut read_values).unwrap();
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&read_values), bits(&values));
         }
 
         #[test]

@@ -1,4 +1,6 @@
-//! The newest exemplars, a bounded number of them; the log keeps them as long as it keeps the samples beside them.
+//! The newest exemplars, a bounded number of them, in memory. The log has each for as long as it has the samples beside it, and
+//! a snapshot has all of them: after a stop in order none is missing, after a crash those older than the log (two to
+//! three hours) are. They point into traces, which are rarely kept longer.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,6 +47,19 @@ impl Exemplars {
         true
     }
 
+    /// Returns all, in an order in which [`Exemplars::add`] takes them again.
+    pub(crate) fn all(&self) -> Vec<(Labels, Exemplar)> {
+        let state = self.state.read();
+        let mut taken: BTreeMap<&Labels, usize> = BTreeMap::new();
+        let in_order = state.order.iter().filter_map(|labels| {
+            let next = taken.entry(labels).or_default();
+            *next += 1;
+            let exemplar = state.series.get(labels)?.get(*next - 1)?;
+            Some((labels.clone(), exemplar.clone()))
+        });
+        in_order.collect()
+    }
+
     /// Returns the exemplars of series that match any of `sets` (all when there is none).
     pub(crate) fn find(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Vec<ExemplarSeries> {
         let selectors: Vec<Selector> = sets.iter().map(|set| Selector::new(set)).collect();
@@ -88,6 +103,14 @@ mod tests {
         let found = exemplars.find(&[], TimeRange::ALL);
         assert_eq!((found.len(), found[0].exemplars.len()), (1, EXEMPLARS_MAX));
         assert_eq!(found[0].exemplars[0].at, Millis(1));
+        let again = Exemplars::default();
+        assert!(
+            exemplars
+                .all()
+                .into_iter()
+                .all(|(labels, exemplar)| again.add(&labels, exemplar))
+        );
+        assert_eq!(again.find(&[], TimeRange::ALL)[0].exemplars, found[0].exemplars);
         assert!(
             exemplars
                 .find(&[vec![Matcher::equal("__name__", "b")]], TimeRange::ALL)

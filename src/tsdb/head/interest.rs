@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::series::Series;
 use super::table::Inner;
-use crate::model::Matcher;
+use crate::model::{Labels, Matcher};
 use crate::tsdb::postings::Selector;
 use crate::tsdb::record::SeriesRef;
 
@@ -29,7 +29,7 @@ struct State {
 
 impl Watchers {
     /// Replaces all registrations.
-    pub(crate) fn register(&self, selectors: Vec<(u64, Vec<Matcher>)>, wake: Wake, series: &Inner) {
+    pub(crate) fn register(&self, selectors: Vec<(u64, Vec<Matcher>)>, wake: Wake, table: &Inner) {
         let mut state = self.state.write();
         let selectors = selectors
             .into_iter()
@@ -39,16 +39,16 @@ impl Watchers {
             tokens: HashMap::new(),
             wake: Some(wake),
         };
-        for series in series.iter() {
-            state.watch(series);
+        for series in table.iter() {
+            state.watch(series, &table.labels(series));
         }
     }
 
     /// Flags a new series when somebody chose it.
-    pub(crate) fn created(&self, series: &Series) {
+    pub(crate) fn created(&self, series: &Series, labels: &Labels) {
         let watched = !self.state.read().selectors.is_empty();
         if watched {
-            self.state.write().watch(series);
+            self.state.write().watch(series, labels);
         }
     }
 
@@ -82,11 +82,8 @@ impl Watchers {
 }
 
 impl State {
-    fn watch(&mut self, series: &Series) {
-        let chosen = self
-            .selectors
-            .iter()
-            .filter(|(_, selector)| selector.matches(&series.labels));
+    fn watch(&mut self, series: &Series, labels: &Labels) {
+        let chosen = self.selectors.iter().filter(|(_, selector)| selector.matches(labels));
         let tokens: Vec<u64> = chosen.map(|(token, _)| *token).collect();
         series.watched.store(!tokens.is_empty(), Relaxed);
         if !tokens.is_empty() {

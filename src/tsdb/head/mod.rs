@@ -4,28 +4,32 @@
 //! for a sample to arrive and one place that decides about it. What it holds, the log holds too; it may be thrown away.
 
 mod exemplars;
+mod extra;
 mod interest;
 mod query;
 mod series;
+mod symbols;
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::chunk::TimesPool;
+use super::chunk::ChunkStore;
 use super::metrics;
 use super::postings::Selector;
 use super::record::{ExemplarRecord, HistogramRecord, Record, SamplesRecord, SeriesRef};
+use super::snapshot::SavedSeries;
 use super::tombstone::Tombstone;
-use crate::model::{Interval, MetricMetadata, Millis, TimeRange};
+use crate::model::{Exemplar, Interval, Labels, MetricMetadata, Millis, TimeRange};
 use crate::storage::{REFUSALS_MAX, Refusal, RefusalReason, StorageError};
 
 pub(crate) use exemplars::Exemplars;
 pub(crate) use interest::Watchers;
-pub(crate) use series::{BLOCK_MILLIS, Outcome, Rules, Series};
-pub(crate) use table::{NONE, NoSeries, Table};
+pub(crate) use series::{BLOCK_MILLIS, Cut, Outcome, Rules, Series};
+pub(crate) use table::{Inner, NONE, NoSeries, Table};
 
 /// How many metrics' metadata is kept.
 const METADATA_MAX: usize = 100_000;
@@ -35,7 +39,7 @@ const VERSIONS_MAX: usize = 4096;
 /// The fold over the log.
 pub(crate) struct Head {
     pub(crate) table: Table,
-    pub(crate) pool: TimesPool,
+    pub(crate) chunks: Arc<ChunkStore>,
     pub(crate) watchers: Watchers,
     pub(crate) exemplars: Exemplars,
     metadata: RwLock<BTreeMap<String, MetricMetadata>>,
@@ -61,10 +65,10 @@ pub(crate) struct Applied {
 }
 
 impl Head {
-    pub(crate) fn new(seed: u64, series_max: usize, window: Interval) -> Head {
+    pub(crate) fn new(seed: u64, series_max: usize, window: Interval, chunks: ChunkStore) -> Head {
         Head {
             table: Table::new(seed, series_max),
-            pool: TimesPool::default(),
+            chunks: Arc::new(chunks),
             watchers: Watchers::default(),
             exemplars: Exemplars::default(),
             metadata: RwLock::default(),
@@ -110,8 +114,8 @@ impl Head {
             for index in own {
                 let sample = record.samples[index];
                 let start = record.starts.get(index).map_or(0, |start| start.0);
-                let outcome = series.append(sample, start, rules, &self.pool);
-                moved |= applied.count(outcome, series, sample.at, self.window, false);
+                let outcome = series.append(sample, start, rules, &self.chunks);
+                moved |= applied.count(outcome, &table, series, sample.at, (self.window, false));
                 range = (range.0.min(sample.at.0), range.1.max(sample.at.0));
             }
             if moved && series::is_watched(series) {
@@ -129,8 +133,8 @@ impl Head {
             let Some(series) = table.get(record.series) else {
                 continue;
             };
-            let outcome = series.append_histogram(&record.sample, record.start.0, rules);
-            let moved = applied.count(outcome, series, record.sample.at, self.window, true);
+            let outcome = series.append_histogram(&record.sample, record.start.0, rules, &self.chunks);
+            let moved = applied.count(outcome, &table, series, record.sample.at, (self.window, true));
             if moved && series::is_watched(series) {
                 applied.moved.push(record.series);
             }
@@ -146,7 +150,7 @@ impl Head {
             let Some(series) = table.get(record.series) else {
                 continue;
             };
-            applied.exemplars += u64::from(self.exemplars.add(&series.labels, record.exemplar.clone()));
+            applied.exemplars += u64::from(self.exemplars.add(&table.labels(series), record.exemplar.clone()));
         }
     }
 
@@ -183,7 +187,7 @@ impl Head {
         let mut gone = NO_TIME;
         let mut deleted = Ok(());
         for series in found.iter().filter_map(|id| table.get(id)) {
-            match series.delete(tombstone.range, &self.pool) {
+            match series.delete(tombstone.range, &self.chunks) {
                 Ok(None) => {}
                 Ok(Some(range)) => gone = (gone.0.min(range.min.0), gone.1.max(range.max.0)),
                 Err(error) => {
@@ -249,6 +253,25 @@ impl Head {
         self.max.store(max, Relaxed);
     }
 
+    /// Hands over all series as a snapshot has them; their open chunks are sealed by that. Nobody may be appending.
+    pub(crate) fn save_series(&self, take: &mut dyn FnMut(SavedSeries) -> std::io::Result<()>) -> std::io::Result<()> {
+        let table = self.table.read();
+        table
+            .iter()
+            .try_for_each(|series| take(series.save(table.labels(series), &self.chunks)))
+    }
+
+    /// Takes what is known about metrics and exemplars from a snapshot.
+    pub(crate) fn restore(&self, metadata: Option<&Record>, exemplars: Vec<(Labels, Exemplar)>) {
+        if let Some(Record::Metadata(records)) = metadata {
+            self.apply_metadata(records);
+        }
+        for (labels, exemplar) in exemplars {
+            self.exemplars.add(&labels, exemplar);
+        }
+        self.measure();
+    }
+
     /// Counts what was applied and wakes who waits for it.
     pub(crate) fn settle(&self, applied: &Applied) {
         metrics::SAMPLES_APPENDED.add(applied.samples - applied.duplicates.min(applied.samples));
@@ -265,7 +288,14 @@ const NO_TIME: (i64, i64) = (i64::MAX, i64::MIN);
 
 impl Applied {
     /// Counts an outcome; returns whether the series moved.
-    fn count(&mut self, outcome: Outcome, series: &Series, at: Millis, window: Interval, histogram: bool) -> bool {
+    fn count(
+        &mut self,
+        outcome: Outcome,
+        table: &Inner,
+        series: &Series,
+        at: Millis,
+        (window, histogram): (Interval, bool),
+    ) -> bool {
         let reason = match outcome {
             Outcome::Stored | Outcome::StoredLate | Outcome::Duplicate => {
                 let durable = if histogram {
@@ -283,7 +313,7 @@ impl Applied {
         };
         self.refused += 1;
         if self.refusals.len() < REFUSALS_MAX {
-            let (series, at) = (series.labels.to_string(), Some(at));
+            let (series, at) = (table.labels(series).to_string(), Some(at));
             self.refusals.push(Refusal { series, at, reason });
         }
         false

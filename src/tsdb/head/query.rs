@@ -7,20 +7,24 @@ use rayon::slice::ParallelSliceMut as _;
 
 use super::Head;
 use super::series::Series;
+use super::table::Inner;
 use crate::model::{Labels, TimeRange};
 use crate::storage::{self, Columns, Point, StorageError};
+use crate::tsdb::chunk::ChunkStore;
 use crate::tsdb::postings::Selector;
 
 /// A series of the head, as the engine sees it.
 struct HeadSeries {
     series: Arc<Series>,
+    labels: Labels,
+    chunks: Arc<ChunkStore>,
     /// While a query holds this, nothing that it may look for leaves the head.
     _reader: Arc<()>,
 }
 
 impl storage::Series for HeadSeries {
     fn labels(&self) -> Labels {
-        self.series.labels.clone()
+        self.labels.clone()
     }
 
     fn columns(&self, range: TimeRange, columns: &mut Columns) -> Result<(), StorageError> {
@@ -28,7 +32,7 @@ impl storage::Series for HeadSeries {
         if range.min > range.max {
             return Ok(());
         }
-        self.series.columns(range, columns)
+        self.series.columns(range, columns, &self.chunks)
     }
 
     fn latest(&self, range: TimeRange) -> Result<Option<Point>, StorageError> {
@@ -42,13 +46,18 @@ impl storage::Series for HeadSeries {
 }
 
 impl Head {
-    /// Returns the matching series with samples in `range`, in any order.
-    fn find(&self, selector: &Selector, range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
+    /// Hands over the matching series with samples in `range`, in any order, and the table that has their labels.
+    fn find<T>(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        mut take: impl FnMut(&Inner, &Arc<Series>) -> T,
+    ) -> Result<Vec<T>, StorageError> {
         let table = self.table.read();
         let ids = selector.find(&table.postings)?;
         let found = ids.iter().filter_map(|id| table.get(id));
         let inside = |series: &&Arc<Series>| series.bounds().is_some_and(|bounds| bounds.overlaps(&range));
-        Ok(found.filter(inside).cloned().collect())
+        Ok(found.filter(inside).map(|series| take(&table, series)).collect())
     }
 
     /// Returns the matching series with samples in `range`, sorted by labels.
@@ -58,29 +67,28 @@ impl Head {
         range: TimeRange,
         reader: &Arc<()>,
     ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
-        let mut found = self.find(selector, range)?;
-        found.par_sort_unstable_by(|a, b| a.labels.cmp(&b.labels)); // No two are equal; a million take seconds.
-        let series = found.into_iter().map(|series| {
-            let _reader = Arc::clone(reader);
-            Box::new(HeadSeries { series, _reader }) as Box<dyn storage::Series>
+        let mut found = self.find(selector, range, |table, series| {
+            (table.labels(series), Arc::clone(series))
+        })?;
+        found.par_sort_unstable_by(|a, b| a.0.cmp(&b.0)); // No two are equal; a million take seconds.
+        let series = found.into_iter().map(|(labels, series)| {
+            Box::new(HeadSeries {
+                series,
+                labels,
+                chunks: Arc::clone(&self.chunks),
+                _reader: Arc::clone(reader),
+            }) as Box<dyn storage::Series>
         });
         Ok(series.collect())
     }
 
-    fn find_any(&self, selectors: &[Selector], range: TimeRange) -> Result<Vec<Arc<Series>>, StorageError> {
-        let mut all = Vec::new();
-        for selector in selectors {
-            all.extend(self.find(selector, range)?);
-        }
-        all.sort_by_key(|series| series.id);
-        all.dedup_by_key(|series| series.id);
-        Ok(all)
-    }
-
     /// Returns the labels of series that match any of these.
     pub(crate) fn series(&self, selectors: &[Selector], range: TimeRange) -> Result<BTreeSet<Labels>, StorageError> {
-        let found = self.find_any(selectors, range)?;
-        Ok(found.into_iter().map(|series| series.labels.clone()).collect())
+        let mut all = BTreeSet::new();
+        for selector in selectors {
+            all.extend(self.find(selector, range, |table, series| table.labels(series))?);
+        }
+        Ok(all)
     }
 
     /// Whether a question about labels concerns all series, so that the index alone answers it.
@@ -101,10 +109,10 @@ impl Head {
             let table = self.table.read();
             return Ok(table.postings.names().into_iter().map(str::to_owned).collect());
         }
-        let found = self.find_any(selectors, range)?;
+        let found = self.series(selectors, range)?;
         let mut names = BTreeSet::new();
-        for series in &found {
-            for (name, _) in series.labels.iter() {
+        for labels in &found {
+            for (name, _) in labels.iter() {
                 if !names.contains(name) {
                     names.insert(name.to_owned());
                 }
@@ -125,10 +133,10 @@ impl Head {
             let table = self.table.read();
             return Ok(table.postings.values(name).map(|(value, _)| value.to_owned()).collect());
         }
-        let found = self.find_any(selectors, range)?;
+        let found = self.series(selectors, range)?;
         Ok(found
             .iter()
-            .filter_map(|series| series.labels.get(name))
+            .filter_map(|labels| labels.get(name))
             .map(str::to_owned)
             .collect())
     }

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use super::extra::{Extra, Histogram, Late};
+use super::symbols::LabelRefs;
 use crate::model::{HistogramSample, Interval, Labels, Millis, Sample, TimeRange};
 use crate::storage::{Columns, Point, StorageError};
-use crate::tsdb::chunk::{OpenChunk, SealedChunk, TimesPool};
+use crate::tsdb::chunk::{Chain, ChunkStore, OpenChunk};
 use crate::tsdb::record::{Newest, SeriesRef};
+use crate::tsdb::snapshot::SavedSeries;
 
 /// Blocks begin and end at multiples of this; no chunk of the head crosses one.
 pub(crate) const BLOCK_MILLIS: i64 = 2 * 3_600_000;
@@ -33,6 +36,15 @@ pub(crate) enum Outcome {
     TooOld(Interval),
 }
 
+/// What a cut took of a series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// How many sealed chunks.
+    chunks: u32,
+    /// No sealed chunk that stays begins before this.
+    oldest: i64,
+}
+
 /// What applying a sample needs to know besides the series.
 pub(crate) struct Rules<'a> {
     /// How far behind the newest sample of its series a sample may be.
@@ -50,7 +62,8 @@ impl Rules<'_> {
 /// A series.
 pub(crate) struct Series {
     pub(crate) id: SeriesRef,
-    pub(crate) labels: Labels,
+    /// Its labels, as the table's symbols spell them.
+    pub(super) labels: LabelRefs,
     /// Where in a window its chunks end: equal for all series of a source, so that they share columns of times.
     phase: u32,
     /// Whether somebody wants to know when it moves.
@@ -62,39 +75,14 @@ pub(crate) struct Series {
 struct State {
     newest: Option<Newest>,
     open: Option<OpenChunk>,
-    sealed: Vec<SealedChunk>,
+    sealed: Chain,
     /// What most series do not have.
     extra: Option<Box<Extra>>,
 }
 
-#[derive(Default)]
-struct Extra {
-    /// Samples that came out of order, sorted by time.
-    late: Vec<Late>,
-    /// From which sample on the counter began when: one entry for each change, in order of arrival.
-    starts: Vec<(i64, i64)>,
-    /// Sorted by time.
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, Copy)]
-struct Late {
-    at: i64,
-    value: f64,
-    start: i64,
-    /// Whether a block that is being written has it.
-    cut: bool,
-}
-
-#[derive(Clone)]
-struct Histogram {
-    sample: HistogramSample,
-    start: i64,
-    cut: bool,
-}
-
 impl Series {
-    pub(crate) fn new(id: SeriesRef, labels: Labels, newest: Option<Newest>) -> Series {
+    /// `refs` spell `labels`.
+    pub(super) fn new(id: SeriesRef, labels: &Labels, refs: LabelRefs, newest: Option<Newest>) -> Series {
         let source = [labels.value("job"), "\0", labels.value("instance")].concat();
         let phase = xxhash_rust::xxh3::xxh3_64(source.as_bytes()) % WINDOW_MILLIS as u64;
         let state = State {
@@ -103,7 +91,7 @@ impl Series {
         };
         Series {
             id,
-            labels,
+            labels: refs,
             phase: phase as u32,
             watched: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -119,7 +107,7 @@ impl Series {
     }
 
     /// Takes a float, or says why not.
-    pub(crate) fn append(&self, sample: Sample, start: i64, rules: &Rules<'_>, pool: &TimesPool) -> Outcome {
+    pub(crate) fn append(&self, sample: Sample, start: i64, rules: &Rules<'_>, chunks: &ChunkStore) -> Outcome {
         let mut state = self.state.lock();
         let at = sample.at.0;
         let this = Newest {
@@ -132,10 +120,10 @@ impl Series {
             Place::Newest => {
                 let last = state.newest.replace(this).map_or(at, |newest| newest.at);
                 if rules.is_stored(at) {
-                    state.seal(pool); // A chunk's fence counts on having seen every newest sample.
+                    state.seal(chunks); // A chunk's fence counts on having seen every newest sample.
                     return Outcome::Stored;
                 }
-                state.append(self, last, sample, pool);
+                state.append(self, last, sample, chunks);
                 state.begin(at, start);
                 Outcome::Stored
             }
@@ -143,7 +131,7 @@ impl Series {
                 if rules.is_stored(at) {
                     return Outcome::StoredLate;
                 }
-                if let Some(stored) = state.find_float(at) {
+                if let Some(stored) = state.find_float(at, chunks) {
                     return same(stored == this.bits);
                 }
                 if state.find_histogram(at).is_some() {
@@ -166,7 +154,13 @@ impl Series {
     }
 
     /// Takes a histogram, or says why not.
-    pub(crate) fn append_histogram(&self, sample: &HistogramSample, start: i64, rules: &Rules<'_>) -> Outcome {
+    pub(crate) fn append_histogram(
+        &self,
+        sample: &HistogramSample,
+        start: i64,
+        rules: &Rules<'_>,
+        chunks: &ChunkStore,
+    ) -> Outcome {
         let mut state = self.state.lock();
         let at = sample.at.0;
         let this = Newest {
@@ -194,7 +188,7 @@ impl Series {
             if let Some(stored) = state.find_histogram(at) {
                 return same(stored.sample.histogram == sample.histogram);
             }
-            if state.find_float(at).is_some() {
+            if state.find_float(at, chunks).is_some() {
                 return Outcome::Conflict;
             }
         }
@@ -230,21 +224,19 @@ impl Series {
     /// How many chunks there are.
     pub(crate) fn chunks(&self) -> usize {
         let state = self.state.lock();
-        state.sealed.len() + usize::from(state.open.is_some())
+        state.sealed.count as usize + usize::from(state.open.is_some())
     }
 
     /// Appends the samples within `range` to `columns`, in order.
-    pub(crate) fn columns(&self, range: TimeRange, columns: &mut Columns) -> Result<(), StorageError> {
+    pub(crate) fn columns(
+        &self,
+        range: TimeRange,
+        columns: &mut Columns,
+        chunks: &ChunkStore,
+    ) -> Result<(), StorageError> {
+        // Only the state is copied under the lock: writers need not wait for readers.
         let state = self.state.lock();
-        let (mut times, mut values) = (Vec::new(), Vec::new());
-        for chunk in state
-            .sealed
-            .iter()
-            .filter(|chunk| chunk.last >= range.min.0 && chunk.first <= range.max.0)
-        {
-            chunk.decode(&mut times, &mut values)?;
-        }
-        // The open chunk is decoded without the lock: writers need not wait for readers.
+        let sealed = state.sealed;
         let open = state
             .open
             .as_ref()
@@ -252,6 +244,8 @@ impl Series {
             .map(OpenChunk::snapshot);
         let extra = state.extra.as_ref().map(|extra| extra.part(range));
         drop(state);
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        chunks.read(sealed, (range.min.0, range.max.0), &mut times, &mut values)?;
         if let Some(open) = open {
             open.decode(&mut times, &mut values);
         }
@@ -278,7 +272,7 @@ impl Series {
         }
         let value = f64::from_bits(newest.bits);
         // Otherwise a block has it, or it was deleted.
-        let held = state.open.is_some() || state.sealed.last().is_some_and(|chunk| chunk.last == newest.at);
+        let held = state.open.is_some() || (state.sealed.count > 0 && state.sealed.last == newest.at);
         held.then_some(())?;
         Some(Point::Float(Sample {
             at: Millis(newest.at),
@@ -286,13 +280,13 @@ impl Series {
         }))
     }
 
-    /// Returns all samples before `below`, a multiple of [`BLOCK_MILLIS`], for a block; and how many chunks hold them, for
-    /// [`Series::forget`].
-    pub(crate) fn cut(&self, below: i64, pool: &TimesPool) -> Result<(Columns, usize), StorageError> {
-        let chunks = {
+    /// Returns all samples before `below`, a multiple of [`BLOCK_MILLIS`], for a block; and what [`Series::forget`] must
+    /// know about them.
+    pub(crate) fn cut(&self, below: i64, chunks: &ChunkStore) -> Result<(Columns, Cut), StorageError> {
+        let (sealed, open) = {
             let mut state = self.state.lock();
             if state.open.as_ref().is_some_and(|open| open.first() < below) {
-                state.seal(pool); // It ends at the block's edge at the latest.
+                state.seal(chunks); // It ends at the block's edge at the latest.
             }
             if let Some(extra) = &mut state.extra {
                 let late = extra.late.iter_mut().filter(|late| late.at < below);
@@ -300,33 +294,33 @@ impl Series {
                 let histograms = extra.histograms.iter_mut().filter(|stored| stored.sample.at.0 < below);
                 histograms.for_each(|stored| stored.cut = true);
             }
-            state.sealed.iter().take_while(|chunk| chunk.last < below).count()
+            (state.sealed, state.open.as_ref().map(OpenChunk::first))
         };
-        let (mut columns, range) = (
-            Columns::default(),
-            TimeRange {
-                min: Millis::MIN,
-                max: Millis(below - 1),
-            },
-        );
-        self.columns(range, &mut columns)?;
-        Ok((columns, chunks))
+        let (count, kept) = chunks.split(sealed, below)?;
+        let mut columns = Columns::default();
+        let range = TimeRange {
+            min: Millis::MIN,
+            max: Millis(below - 1),
+        };
+        self.columns(range, &mut columns, chunks)?;
+        let cut = Cut {
+            chunks: count,
+            oldest: kept.or(open).unwrap_or(below),
+        };
+        Ok((columns, cut))
     }
 
     /// Forgets the samples before `below` that [`Series::cut`] returned. Returns whether nothing is left in the head.
-    pub(crate) fn forget(&self, below: i64, chunks: usize) -> bool {
+    pub(crate) fn forget(&self, below: i64, cut: Cut) -> bool {
         let mut state = self.state.lock();
-        state.sealed.drain(..chunks);
-        state.sealed.shrink_to_fit();
+        state.sealed.count = state.sealed.count.saturating_sub(cut.chunks);
+        state.sealed.oldest = state.sealed.oldest.max(cut.oldest);
+        if state.sealed.count == 0 {
+            state.sealed = Chain::default();
+        }
         if let Some(extra) = &mut state.extra {
-            extra.late.retain(|late| !late.cut);
-            extra.histograms.retain(|stored| !stored.cut);
-            let kept = extra
-                .starts
-                .partition_point(|(from, _)| *from < below)
-                .saturating_sub(1);
-            extra.starts.drain(..kept);
-            if extra.late.is_empty() && extra.histograms.is_empty() && extra.starts.is_empty() {
+            extra.forget(below);
+            if extra.is_empty() {
                 state.extra = None;
             }
         }
@@ -338,10 +332,10 @@ impl Series {
     ///
     /// # Errors
     /// [`StorageError`] when a chunk cannot be read; nothing is then forgotten.
-    pub(crate) fn delete(&self, range: TimeRange, pool: &TimesPool) -> Result<Option<TimeRange>, StorageError> {
+    pub(crate) fn delete(&self, range: TimeRange, chunks: &ChunkStore) -> Result<Option<TimeRange>, StorageError> {
         let mut state = self.state.lock();
         if state.open.as_ref().is_some_and(|open| open.first() <= range.max.0) {
-            state.seal(pool);
+            state.seal(chunks);
         }
         let mut gone: Option<TimeRange> = None;
         let mut forget = |at: i64| {
@@ -351,32 +345,39 @@ impl Series {
                 max: gone.max.max(at),
             }));
         };
-        let touched = |chunk: &SealedChunk| chunk.last >= range.min.0 && chunk.first <= range.max.0;
-        let mut kept = Vec::new();
-        for chunk in state.sealed.iter().filter(|chunk| touched(chunk)) {
-            let (mut times, mut values) = (Vec::new(), Vec::new());
-            chunk.decode(&mut times, &mut values)?;
-            let (from, to) = (
-                times.partition_point(|at| *at < range.min.0),
-                times.partition_point(|at| *at <= range.max.0),
-            );
-            times.drain(from..to).for_each(&mut forget);
-            values.drain(from..to);
-            kept.push((!times.is_empty()).then(|| SealedChunk::new(&times, &values, pool)));
-        }
-        let mut kept = kept.into_iter();
-        let chunks = std::mem::take(&mut state.sealed).into_iter();
-        let chunks = chunks.filter_map(|chunk| if touched(&chunk) { kept.next()? } else { Some(chunk) });
-        state.sealed = chunks.collect();
+        let ends = |at: i64| self.window_end(at);
+        state.sealed = chunks.delete(state.sealed, (range.min.0, range.max.0), &ends, &mut forget)?;
         if let Some(extra) = &mut state.extra {
-            let late = extra.late.extract_if(.., |late| range.contains(Millis(late.at)));
-            late.for_each(|late| forget(late.at));
-            let histograms = extra
-                .histograms
-                .extract_if(.., |stored| range.contains(stored.sample.at));
-            histograms.for_each(|stored| forget(stored.sample.at.0));
+            extra.delete(range, &mut forget);
         }
         Ok(gone)
+    }
+
+    /// Seals the open chunk and returns all that the head knows about the series.
+    pub(super) fn save(&self, labels: Labels, chunks: &ChunkStore) -> SavedSeries {
+        let mut state = self.state.lock();
+        state.seal(chunks);
+        let mut saved = SavedSeries {
+            labels,
+            newest: state.newest,
+            sealed: state.sealed,
+            late: Vec::new(),
+            starts: Vec::new(),
+            histograms: Vec::new(),
+        };
+        if let Some(extra) = &state.extra {
+            extra.save(&mut saved);
+        }
+        saved
+    }
+
+    /// Takes what [`Series::save`] returned in an earlier process. The series is new.
+    pub(super) fn restore(&self, saved: SavedSeries) {
+        let mut state = self.state.lock();
+        state.newest = saved.newest;
+        state.sealed = saved.sealed;
+        let extra = Extra::restore(saved);
+        state.extra = (!extra.is_empty()).then(|| Box::new(extra));
     }
 
     /// Whether the head holds no sample of the series.
@@ -413,27 +414,24 @@ impl State {
         Place::Late
     }
 
-    fn append(&mut self, series: &Series, last: i64, sample: Sample, pool: &TimesPool) {
+    fn append(&mut self, series: &Series, last: i64, sample: Sample, chunks: &ChunkStore) {
         let at = sample.at.0;
         let fits = self
             .open
             .as_mut()
             .is_some_and(|open| open.append(last, at, sample.value));
         if !fits {
-            self.seal(pool);
+            self.seal(chunks);
             self.open = Some(OpenChunk::new(at, sample.value, series.window_end(at)));
         }
     }
 
-    fn seal(&mut self, pool: &TimesPool) {
+    fn seal(&mut self, chunks: &ChunkStore) {
         let Some(open) = self.open.take() else { return };
         let count = open.count() as usize;
         let (mut times, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
         open.snapshot().decode(&mut times, &mut values);
-        if self.sealed.len() == self.sealed.capacity() {
-            self.sealed.reserve_exact(2);
-        }
-        self.sealed.push(SealedChunk::new(&times, &values, pool));
+        self.sealed = chunks.push(self.sealed, &times, &values);
     }
 
     /// Remembers that the counter, as of the sample at `at`, began at `start`.
@@ -449,7 +447,7 @@ impl State {
     }
 
     fn oldest(&self) -> Option<i64> {
-        let chunk = self.sealed.first().map(|chunk| chunk.first);
+        let chunk = (self.sealed.count > 0).then_some(self.sealed.oldest);
         let chunk = chunk.or(self.open.as_ref().map(OpenChunk::first));
         let extra = self.extra.as_ref();
         let late = extra.and_then(|extra| extra.late.first()).map(|late| late.at);
@@ -459,8 +457,9 @@ impl State {
         [chunk, late, histogram].into_iter().flatten().min()
     }
 
-    /// Returns the bits of the float stored at `at`.
-    fn find_float(&self, at: i64) -> Option<u64> {
+    /// Returns the bits of the float stored at `at`. A chunk that cannot be read is taken for one without it: the sample is
+    /// then kept as a late one, and readers hear of the chunk.
+    fn find_float(&self, at: i64, chunks: &ChunkStore) -> Option<u64> {
         if let Some(extra) = &self.extra
             && let Ok(found) = extra.late.binary_search_by_key(&at, |late| late.at)
         {
@@ -470,12 +469,7 @@ impl State {
         if let Some(open) = self.open.as_ref().filter(|open| open.first() <= at) {
             open.snapshot().decode(&mut times, &mut values);
         } else {
-            let chunk = self
-                .sealed
-                .iter()
-                .rev()
-                .find(|chunk| chunk.first <= at && at <= chunk.last)?;
-            chunk.decode(&mut times, &mut values).ok()?;
+            chunks.read(self.sealed, (at, at), &mut times, &mut values).ok()?;
         }
         let found = times.binary_search(&at).ok()?;
         Some(values[found].to_bits())
@@ -488,57 +482,6 @@ impl State {
     }
 }
 
-impl Extra {
-    /// Copies what a reader of `range` needs.
-    fn part(&self, range: TimeRange) -> Extra {
-        let inside = |at: i64| range.contains(Millis(at));
-        Extra {
-            late: self.late.iter().filter(|late| inside(late.at)).copied().collect(),
-            starts: self.starts.clone(),
-            histograms: self
-                .histograms
-                .iter()
-                .filter(|stored| inside(stored.sample.at.0))
-                .cloned()
-                .collect(),
-        }
-    }
-
-    /// Appends the samples in order with the late ones between them, their start times and the histograms.
-    fn merge(&self, times: &[i64], values: &[f64], columns: &mut Columns) {
-        let started = !self.starts.is_empty() || self.late.iter().any(|late| late.start != 0);
-        let mut late = self.late.iter().peekable();
-        let mut push = |at: i64, value: f64, start: i64| {
-            columns.times.push(at);
-            columns.values.push(value);
-            if started {
-                columns.start_times.push(start);
-            }
-        };
-        for (at, value) in times.iter().zip(values) {
-            while let Some(older) = late.next_if(|late| late.at < *at) {
-                push(older.at, older.value, older.start);
-            }
-            push(*at, *value, self.start_of(*at));
-        }
-        for rest in late {
-            push(rest.at, rest.value, rest.start);
-        }
-        let histograms_started = self.histograms.iter().any(|stored| stored.start != 0);
-        for stored in &self.histograms {
-            columns.histograms.push(stored.sample.clone());
-            if histograms_started {
-                columns.histogram_start_times.push(stored.start);
-            }
-        }
-    }
-
-    fn start_of(&self, at: i64) -> i64 {
-        let after = self.starts.partition_point(|(from, _)| *from <= at);
-        after.checked_sub(1).map_or(0, |found| self.starts[found].1)
-    }
-}
-
 /// Whether a series is watched; a plain load, asked for each sample.
 pub(crate) fn is_watched(series: &Series) -> bool {
     series.watched.load(Relaxed)
@@ -547,6 +490,7 @@ pub(crate) fn is_watched(series: &Series) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tsdb::head::symbols::Symbols;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -555,31 +499,43 @@ mod tests {
         stored: &[],
     };
 
-    fn series() -> Series {
-        Series::new(0, Labels::from_pairs([("__name__", "a")]), None)
+    struct Fixture {
+        series: Series,
+        chunks: ChunkStore,
     }
 
-    fn append(series: &Series, at: i64, value: f64) -> Outcome {
-        series.append(Sample { at: Millis(at), value }, 0, &RULES, &TimesPool::default())
+    fn fixture() -> Fixture {
+        let labels = Labels::from_pairs([("__name__", "a")]);
+        let refs = Symbols::default().intern(&labels);
+        Fixture {
+            series: Series::new(0, &labels, refs, None),
+            chunks: crate::tsdb::testing::chunks(),
+        }
     }
 
-    fn read(series: &Series, min: i64, max: i64) -> Vec<(i64, f64)> {
-        let mut columns = Columns::default();
-        series
-            .columns(
-                TimeRange {
-                    min: Millis(min),
-                    max: Millis(max),
-                },
-                &mut columns,
-            )
-            .unwrap();
-        columns.times.into_iter().zip(columns.values).collect()
+    impl Fixture {
+        fn append(&self, at: i64, value: f64) -> Outcome {
+            self.append_under(&RULES, at, value, 0)
+        }
+
+        fn append_under(&self, rules: &Rules<'_>, at: i64, value: f64, start: i64) -> Outcome {
+            let sample = Sample { at: Millis(at), value };
+            self.series.append(sample, start, rules, &self.chunks)
+        }
+
+        fn read(&self, min: i64, max: i64) -> Vec<(i64, f64)> {
+            let (min, max) = (Millis(min), Millis(max));
+            let mut columns = Columns::default();
+            self.series
+                .columns(TimeRange { min, max }, &mut columns, &self.chunks)
+                .unwrap();
+            columns.times.into_iter().zip(columns.values).collect()
+        }
     }
 
     #[test]
     fn the_newest_sample_decides_what_is_late_known_or_too_old() {
-        let series = series();
+        let fixture = fixture();
         for (at, value, outcome) in [
             (5000, 1.0, Outcome::Stored),
             (5000, 1.0, Outcome::Duplicate),
@@ -592,74 +548,62 @@ mod tests {
             (5000, 1.0, Outcome::Duplicate),
             (4000, 3.0, Outcome::TooOld(Interval(2000))),
         ] {
-            assert_eq!(append(&series, at, value), outcome, "{value} at {at}");
+            assert_eq!(fixture.append(at, value), outcome, "{value} at {at}");
         }
-        assert_eq!(read(&series, 0, 9000), [(4000, 3.0), (5000, 1.0), (6000, 5.0)]);
-        assert_eq!(read(&series, 4001, 5000), [(5000, 1.0)]);
+        assert_eq!(fixture.read(0, 9000), [(4000, 3.0), (5000, 1.0), (6000, 5.0)]);
+        assert_eq!(fixture.read(4001, 5000), [(5000, 1.0)]);
     }
 
     #[test]
     fn start_times_and_histograms_come_back_with_their_samples() {
-        let series = series();
-        let pool = TimesPool::default();
+        let fixture = fixture();
         for (at, start) in [(10, 0), (20, 15), (30, 15), (40, 35)] {
-            series.append(
-                Sample {
-                    at: Millis(at),
-                    value: 1.0,
-                },
-                start,
-                &RULES,
-                &pool,
-            );
+            fixture.append_under(&RULES, at, 1.0, start);
         }
         let histogram = HistogramSample {
             at: Millis(50),
             histogram: std::sync::Arc::default(),
         };
-        assert_eq!(series.append_histogram(&histogram, 45, &RULES), Outcome::Stored);
-        assert_eq!(series.append_histogram(&histogram, 45, &RULES), Outcome::Duplicate);
-        assert_eq!(append(&series, 50, 1.0), Outcome::Conflict);
+        let append = || fixture.series.append_histogram(&histogram, 45, &RULES, &fixture.chunks);
+        assert_eq!(append(), Outcome::Stored);
+        assert_eq!(append(), Outcome::Duplicate);
+        assert_eq!(fixture.append(50, 1.0), Outcome::Conflict);
         let mut columns = Columns::default();
-        series.columns(TimeRange::ALL, &mut columns).unwrap();
+        fixture
+            .series
+            .columns(TimeRange::ALL, &mut columns, &fixture.chunks)
+            .unwrap();
         assert_eq!(columns.start_times, [0, 15, 15, 35]);
         assert_eq!((columns.histograms.len(), columns.histogram_start_times), (1, vec![45]));
-        assert!(matches!(series.latest(TimeRange::ALL), Some(Point::Histogram(_))));
+        assert!(matches!(
+            fixture.series.latest(TimeRange::ALL),
+            Some(Point::Histogram(_))
+        ));
     }
 
     #[test]
     fn a_cut_takes_whole_chunks_and_leaves_what_came_meanwhile() {
-        let series = series();
-        let pool = TimesPool::default();
+        let fixture = fixture();
         let rules = Rules {
             window: Interval(BLOCK_MILLIS),
             stored: &[],
         };
-        let add = |at: i64| {
-            series.append(
-                Sample {
-                    at: Millis(at),
-                    value: at as f64,
-                },
-                0,
-                &rules,
-                &pool,
-            )
-        };
+        let add = |at: i64| fixture.append_under(&rules, at, at as f64, 0);
         (0..300).for_each(|i| assert_eq!(add(i * 60_000), Outcome::Stored));
-        let (columns, chunks) = series.cut(BLOCK_MILLIS, &pool).unwrap();
+        let (columns, cut) = fixture.series.cut(BLOCK_MILLIS, &fixture.chunks).unwrap();
         assert_eq!(columns.times, (0..120).map(|i| i * 60_000).collect::<Vec<_>>());
         let late = 299 * 60_000 - BLOCK_MILLIS + 1;
         assert_eq!(add(late), Outcome::StoredLate);
-        assert!(!series.forget(BLOCK_MILLIS, chunks));
+        let chunks = fixture.series.chunks();
+        assert!(!fixture.series.forget(BLOCK_MILLIS, cut));
+        assert_eq!(fixture.series.chunks(), chunks - cut.chunks as usize);
+        assert_eq!(fixture.series.bounds().unwrap().min, Millis(BLOCK_MILLIS));
         let mut kept: Vec<i64> = (120..300).map(|i| i * 60_000).chain([late]).collect();
         kept.sort_unstable();
-        assert_eq!(
-            read(&series, 0, i64::MAX).into_iter().map(|s| s.0).collect::<Vec<_>>(),
-            kept
-        );
-        let (_, chunks) = series.cut(BLOCK_MILLIS * 100, &pool).unwrap();
-        assert!(series.forget(BLOCK_MILLIS * 100, chunks) && series.is_empty());
+        let read: Vec<i64> = fixture.read(0, i64::MAX).into_iter().map(|s| s.0).collect();
+        assert_eq!(read, kept);
+        let (_, cut) = fixture.series.cut(BLOCK_MILLIS * 100, &fixture.chunks).unwrap();
+        assert!(fixture.series.forget(BLOCK_MILLIS * 100, cut) && fixture.series.is_empty());
     }
 
     proptest! {
@@ -667,7 +611,7 @@ mod tests {
         fn a_series_behaves_as_a_sorted_map_with_a_window(
             samples in proptest::collection::vec((0..6000i64, 0..3u8), 1..300),
         ) {
-            let series = series();
+            let fixture = fixture();
             let mut model: BTreeMap<i64, f64> = BTreeMap::new();
             for (at, value) in samples {
                 let value = f64::from(value);
@@ -678,13 +622,13 @@ mod tests {
                     (None, Some(newest)) if at < newest => Outcome::StoredLate,
                     _ => Outcome::Stored,
                 };
-                prop_assert_eq!(append(&series, at, value), expected);
+                prop_assert_eq!(fixture.append(at, value), expected);
                 if matches!(expected, Outcome::Stored | Outcome::StoredLate) {
                     model.insert(at, value);
                 }
             }
             let all: Vec<(i64, f64)> = model.into_iter().collect();
-            prop_assert_eq!(read(&series, 0, i64::MAX), all);
+            prop_assert_eq!(fixture.read(0, i64::MAX), all);
         }
     }
 }

@@ -10,9 +10,11 @@ use hashbrown::{HashMap, HashTable};
 use parking_lot::RwLock;
 
 use super::series::Series;
+use super::symbols::{Spelling, Symbols};
 use crate::model::{LabelError, Labels, SeriesKey, WriteBatch};
 use crate::tsdb::postings::PostingsIndex;
 use crate::tsdb::record::{Newest, SeriesRef};
+use crate::tsdb::snapshot::SavedSeries;
 
 /// Keys are spread over this many maps with a lock each.
 const SHARDS: usize = 32;
@@ -34,25 +36,36 @@ impl Hasher for KeyHasher {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are written as two words")
+        unreachable!("a key is written as one word")
     }
 
     fn write_u64(&mut self, word: u64) {
-        self.0 = self.0.rotate_left(32) ^ word;
+        self.0 = word;
     }
 }
 
-/// Two words instead of one `u128`, whose alignment would waste a quarter of the map.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key(u64, u64);
+/// Four words instead of one `u128`, whose alignment would waste a third of the map.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key([u32; 4]);
 
 impl Key {
     fn new(key: SeriesKey) -> Key {
-        Key(key.0 as u64, (key.0 >> 64) as u64)
+        Key([
+            key.0 as u32,
+            (key.0 >> 32) as u32,
+            (key.0 >> 64) as u32,
+            (key.0 >> 96) as u32,
+        ])
     }
 
     fn shard(self) -> usize {
-        self.1 as usize % SHARDS
+        self.0[2] as usize % SHARDS
+    }
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) | u64::from(self.0[1]) << 32);
     }
 }
 
@@ -70,8 +83,10 @@ pub(crate) struct Table {
 #[derive(Default)]
 pub(crate) struct Inner {
     slots: Vec<Option<Arc<Series>>>,
-    by_labels: HashTable<SeriesRef>,
+    /// With half the hash of the labels, so that growing needs no labels.
+    by_labels: HashTable<(u32, SeriesRef)>,
     live: usize,
+    symbols: Symbols,
     /// From matchers to series.
     pub(crate) postings: PostingsIndex,
 }
@@ -92,10 +107,30 @@ impl Inner {
         self.live
     }
 
-    fn find(&self, hash: u64, labels: &Labels) -> Option<SeriesRef> {
-        let same = |id: &SeriesRef| self.get(*id).is_some_and(|series| series.labels == *labels);
-        self.by_labels.find(hash, same).copied()
+    /// Returns the labels of one of the table's series.
+    pub(crate) fn labels(&self, series: &Series) -> Labels {
+        self.symbols.labels(&series.labels)
     }
+
+    /// Returns all words of labels as they are now.
+    pub(crate) fn spelling(&self) -> Spelling {
+        self.symbols.snapshot()
+    }
+
+    fn find(&self, hash: u32, labels: &Labels) -> Option<SeriesRef> {
+        let same = |(other, id): &(u32, SeriesRef)| {
+            *other == hash
+                && self
+                    .get(*id)
+                    .is_some_and(|series| self.symbols.is(&series.labels, labels))
+        };
+        self.by_labels.find(spread(hash), same).map(|(_, id)| *id)
+    }
+}
+
+/// Makes the hash of a table of half a hash.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Why a series was not taken.
@@ -126,7 +161,7 @@ impl Table {
     pub(crate) fn look_up(
         &self,
         batch: &WriteBatch,
-        created: &mut dyn FnMut(&Arc<Series>),
+        created: &mut dyn FnMut(&Series, &Labels),
     ) -> (Vec<SeriesRef>, Vec<(usize, NoSeries)>) {
         let mut refs = Vec::with_capacity(batch.series.len());
         let mut missing = Vec::new();
@@ -154,7 +189,7 @@ impl Table {
         batch: &WriteBatch,
         missing: &[usize],
         refs: &mut [SeriesRef],
-        created: &mut dyn FnMut(&Arc<Series>),
+        created: &mut dyn FnMut(&Series, &Labels),
     ) -> Vec<(usize, NoSeries)> {
         let mut refused = Vec::new();
         let labels: Vec<_> = missing.iter().map(|index| batch.labels.labels(*index)).collect();
@@ -187,9 +222,20 @@ impl Table {
         &self,
         labels: Labels,
         newest: Option<Newest>,
-        created: &mut dyn FnMut(&Arc<Series>),
+        created: &mut dyn FnMut(&Series, &Labels),
     ) -> Result<SeriesRef, NoSeries> {
         self.get_or_create(&mut self.inner.write(), labels, newest, usize::MAX, created)
+    }
+
+    /// Takes a series that an earlier process saved.
+    pub(crate) fn restore(&self, saved: SavedSeries) -> Result<(), NoSeries> {
+        let mut inner = self.inner.write();
+        let labels = saved.labels.clone();
+        let id = self.get_or_create(&mut inner, labels, None, usize::MAX, &mut |_, _| {})?;
+        if let Some(series) = inner.get(id) {
+            series.restore(saved);
+        }
+        Ok(())
     }
 
     fn get_or_create(
@@ -198,9 +244,9 @@ impl Table {
         labels: Labels,
         newest: Option<Newest>,
         series_max: usize,
-        created: &mut dyn FnMut(&Arc<Series>),
+        created: &mut dyn FnMut(&Series, &Labels),
     ) -> Result<SeriesRef, NoSeries> {
-        let hash = labels.hash128(self.seed) as u64;
+        let hash = labels.hash128(self.seed) as u32;
         if let Some(id) = inner.find(hash, &labels) {
             return Ok(id);
         }
@@ -216,17 +262,15 @@ impl Table {
             let text = "this process has numbered 2^32 series and must be restarted".to_owned();
             return Err(NoSeries::Limit(labels, text));
         };
-        let series = Arc::new(Series::new(id, labels, newest));
-        created(&series);
-        inner.postings.add(id, &series.labels);
+        let refs = inner.symbols.intern(&labels);
+        let series = Arc::new(Series::new(id, &labels, refs, newest));
+        created(&series, &labels);
+        inner.postings.add(id, &labels);
         inner.slots.push(Some(series));
         inner.live += 1;
-        let Inner { slots, by_labels, .. } = inner;
-        let rehash = |id: &SeriesRef| {
-            let series = slots[*id as usize].as_ref().expect("a numbered series is in its slot");
-            series.labels.hash128(self.seed) as u64
-        };
-        by_labels.insert_unique(hash, id, rehash);
+        inner
+            .by_labels
+            .insert_unique(spread(hash), (hash, id), |(hash, _)| spread(*hash));
         Ok(id)
     }
 
@@ -237,9 +281,11 @@ impl Table {
             let Some(series) = inner.slots.get_mut(*id as usize).and_then(Option::take) else {
                 continue;
             };
-            inner.postings.remove(*id, &series.labels);
-            let hash = series.labels.hash128(self.seed) as u64;
-            if let Ok(entry) = inner.by_labels.find_entry(hash, |other| other == id) {
+            let labels = inner.labels(&series);
+            inner.postings.remove(*id, &labels);
+            inner.symbols.release(&series.labels);
+            let hash = labels.hash128(self.seed) as u32;
+            if let Ok(entry) = inner.by_labels.find_entry(spread(hash), |(_, other)| other == id) {
                 entry.remove();
             }
             inner.live -= 1;

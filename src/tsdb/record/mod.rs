@@ -16,14 +16,13 @@
 //! A SERIES record stands before the first sample of its series in each segment, so that a segment can be read by itself;
 //! it carries the newest sample, so that replay decides about late samples as the live head did.
 
-use std::sync::Arc;
+mod histogram;
 
-use crate::model::{
-    CounterResetHint, Exemplar, FloatHistogram, HistogramSample, Labels, MetricKind, MetricMetadata, Millis, Sample,
-    Span,
-};
+use crate::model::{Exemplar, HistogramSample, Labels, MetricKind, MetricMetadata, Millis, Sample};
 use crate::tsdb::block::wire::{Cursor, DecodeError, put_bytes, put_signed, put_varint};
 use crate::tsdb::tombstone::{self, Tombstone};
+
+pub(crate) use histogram::{put_histogram, take_histogram};
 
 pub(crate) const SERIES: u8 = 1;
 pub(crate) const SAMPLES: u8 = 2;
@@ -189,6 +188,11 @@ fn list<T>(
 /// Appends one declaration to an uncompressed SERIES record.
 pub(crate) fn put_series(series: SeriesRef, newest: Option<Newest>, labels: &Labels, out: &mut Vec<u8>) {
     put_varint(out, u64::from(series));
+    put_newest(newest, out);
+    put_labels(labels, out);
+}
+
+pub(crate) fn put_newest(newest: Option<Newest>, out: &mut Vec<u8>) {
     match newest {
         None => out.push(0),
         Some(newest) => {
@@ -197,7 +201,18 @@ pub(crate) fn put_series(series: SeriesRef, newest: Option<Newest>, labels: &Lab
             out.extend(newest.bits.to_le_bytes());
         }
     }
-    put_labels(labels, out);
+}
+
+pub(crate) fn take_newest(cursor: &mut Cursor<'_>) -> Result<Option<Newest>, DecodeError> {
+    Ok(match cursor.byte()? {
+        0 => None,
+        kind @ (1 | 2) => Some(Newest {
+            at: cursor.signed()?,
+            bits: cursor.u64()?,
+            histogram: kind == 2,
+        }),
+        _ => return Err(DecodeError::Malformed("kind of sample")),
+    })
 }
 
 /// Compresses an uncompressed SERIES record.
@@ -207,15 +222,7 @@ pub(crate) fn finish_series(uncompressed: &[u8]) -> Vec<u8> {
 
 fn take_series(cursor: &mut Cursor<'_>) -> Result<SeriesRecord, DecodeError> {
     let series = cursor.id()?;
-    let newest = match cursor.byte()? {
-        0 => None,
-        kind @ (1 | 2) => Some(Newest {
-            at: cursor.signed()?,
-            bits: cursor.u64()?,
-            histogram: kind == 2,
-        }),
-        _ => return Err(DecodeError::Malformed("kind of sample")),
-    };
+    let newest = take_newest(cursor)?;
     let labels = take_labels(cursor)?;
     Ok(SeriesRecord { series, newest, labels })
 }
@@ -224,7 +231,7 @@ fn put_labels(labels: &Labels, out: &mut Vec<u8>) {
     put_bytes(out, labels.as_encoded().as_bytes());
 }
 
-fn take_labels(cursor: &mut Cursor<'_>) -> Result<Labels, DecodeError> {
+pub(crate) fn take_labels(cursor: &mut Cursor<'_>) -> Result<Labels, DecodeError> {
     Labels::from_encoded(take_text(cursor)?).ok_or(DecodeError::Malformed("labels"))
 }
 
@@ -312,97 +319,6 @@ fn take_samples(cursor: &mut Cursor<'_>) -> Result<SamplesRecord, DecodeError> {
     }
 }
 
-fn put_histogram(record: &HistogramRecord, base: SeriesRef, out: &mut Vec<u8>) {
-    let HistogramRecord { series, start, sample } = record;
-    put_varint(out, u64::from(series.wrapping_add(base)));
-    put_signed(out, sample.at.0);
-    put_signed(out, start.0);
-    let histogram = &sample.histogram;
-    out.push(match histogram.counter_reset_hint {
-        CounterResetHint::Unknown => 0,
-        CounterResetHint::Reset => 1,
-        CounterResetHint::NotReset => 2,
-        CounterResetHint::Gauge => 3,
-    });
-    put_signed(out, i64::from(histogram.schema));
-    let singles = [
-        histogram.zero_threshold,
-        histogram.zero_count,
-        histogram.count,
-        histogram.sum,
-    ];
-    for value in singles {
-        out.extend(value.to_bits().to_le_bytes());
-    }
-    for spans in [&histogram.positive_spans, &histogram.negative_spans] {
-        put_varint(out, spans.len() as u64);
-        for span in spans {
-            put_signed(out, i64::from(span.offset));
-            put_varint(out, u64::from(span.length));
-        }
-    }
-    for values in [
-        &histogram.positive_buckets,
-        &histogram.negative_buckets,
-        &histogram.custom_values,
-    ] {
-        put_varint(out, values.len() as u64);
-        for value in values {
-            out.extend(value.to_bits().to_le_bytes());
-        }
-    }
-}
-
-fn take_histogram(cursor: &mut Cursor<'_>) -> Result<HistogramRecord, DecodeError> {
-    let series = cursor.id()?;
-    let (at, start) = (Millis(cursor.signed()?), Millis(cursor.signed()?));
-    let counter_reset_hint = match cursor.byte()? {
-        0 => CounterResetHint::Unknown,
-        1 => CounterResetHint::Reset,
-        2 => CounterResetHint::NotReset,
-        3 => CounterResetHint::Gauge,
-        _ => return Err(DecodeError::Malformed("counter reset hint")),
-    };
-    let schema = narrow(cursor.signed()?)?;
-    let mut float = || Ok(f64::from_bits(cursor.u64()?));
-    let (zero_threshold, zero_count, count, sum) = (float()?, float()?, float()?, float()?);
-    let (positive_spans, negative_spans) = (take_spans(cursor)?, take_spans(cursor)?);
-    let (positive_buckets, negative_buckets) = (take_floats(cursor)?, take_floats(cursor)?);
-    let histogram = Arc::new(FloatHistogram {
-        counter_reset_hint,
-        schema,
-        zero_threshold,
-        zero_count,
-        count,
-        sum,
-        positive_spans,
-        negative_spans,
-        positive_buckets,
-        negative_buckets,
-        custom_values: take_floats(cursor)?,
-    });
-    let sample = HistogramSample { at, histogram };
-    Ok(HistogramRecord { series, start, sample })
-}
-
-fn narrow(number: i64) -> Result<i32, DecodeError> {
-    i32::try_from(number).map_err(|_| DecodeError::Malformed("number beyond 32 bits"))
-}
-
-fn take_spans(cursor: &mut Cursor<'_>) -> Result<Vec<Span>, DecodeError> {
-    let count = cursor.size()?;
-    let span = |_| {
-        let (offset, length) = (narrow(cursor.signed()?)?, cursor.id()?);
-        Ok(Span { offset, length })
-    };
-    (0..count).map(span).collect()
-}
-
-fn take_floats(cursor: &mut Cursor<'_>) -> Result<Vec<f64>, DecodeError> {
-    let count = cursor.size()?;
-    (0..count).map(|_| Ok(f64::from_bits(cursor.u64()?))).collect()
-}
-
 fn put_exemplar(record: &ExemplarRecord, base: SeriesRef, out: &mut Vec<u8>) {
     put_varint(out, u64::from(record.series.wrapping_add(base)));
     put_signed(out, record.exemplar.at.0);
@@ -453,9 +369,23 @@ fn take_metadata(cursor: &mut Cursor<'_>) -> Result<MetricMetadata, DecodeError>
     })
 }
 
+/// Takes any bytes as a record of any kind, compressed or not, for fuzzing: whatever they are, no panic.
+pub(super) fn decode_any(bytes: &[u8]) {
+    let Some((kind, payload)) = bytes.split_first() else {
+        return;
+    };
+    let _ = Record::decode(*kind, payload);
+    if let Ok(compressed) = snap::raw::Encoder::new().compress_vec(payload) {
+        let _ = Record::decode(*kind, &compressed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::model::{CounterResetHint, FloatHistogram, Span};
     use proptest::prelude::*;
 
     fn labels() -> impl Strategy<Value = Labels> {
