@@ -7,11 +7,12 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use crate::io::disk::{Disk, OsDisk};
+use crate::io::log::verify_log;
 use crate::model::{Millis, TimeRange};
 use crate::query::parse_selector;
 use crate::storage::{Columns, Series};
 use crate::tsdb::block::{Block, BlockCache, BlockMeta};
-use crate::tsdb::{Manifest, Selector};
+use crate::tsdb::{Manifest, Selector, verify_chunk_files};
 
 /// Look into the stored blocks; nothing is changed.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ enum What {
     Dump(DumpArgs),
 }
 
-/// Read every byte of every block and check it: exit code 1 when something is damaged.
+/// Read every byte of every block, of the log and of the head's files and check it: exit code 1 when something is damaged.
 #[derive(Debug, Args)]
 struct Place {
     /// A data directory, a directory of blocks, or one block.
@@ -121,11 +122,20 @@ fn verify(disk: &dyn Disk, path: &Path, out: &mut String) -> Result<bool, String
             problems.extend(lost.map(|lost| format!("block {} was lost earlier: {}", lost.id, lost.reason)));
         }
     }
+    let mut read = format!("{} blocks", blocks.len());
+    if path.extension().is_none_or(|extension| extension != "block") {
+        let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+        let (records, damaged) = verify_log(disk, &path.join("wal")).map_err(unreadable)?;
+        let (chunks, broken) = verify_chunk_files(disk, &path.join("chunks")).map_err(unreadable)?;
+        problems.extend(damaged);
+        problems.extend(broken);
+        read.push_str(&format!(", {records} log records, {chunks} records of head chunks"));
+    }
     for problem in &problems {
         out.push_str(problem);
         out.push('\n');
     }
-    out.push_str(&format!("{} blocks read, {} problems\n", blocks.len(), problems.len()));
+    out.push_str(&format!("{read} read, {} problems\n", problems.len()));
     Ok(problems.is_empty())
 }
 
@@ -237,7 +247,10 @@ mod tests {
         let disk = disk_with_a_block();
         let mut out = String::new();
         assert_eq!(verify(&disk, Path::new("/data"), &mut out), Ok(true));
-        assert_eq!(out, "1 blocks read, 0 problems\n");
+        assert_eq!(
+            out,
+            "1 blocks, 0 log records, 0 records of head chunks read, 0 problems\n"
+        );
         out.clear();
         assert_eq!(list(&disk, Path::new("/data"), true, &mut out), Ok(true));
         assert!(
@@ -265,7 +278,7 @@ mod tests {
         let mut out = String::new();
         assert_eq!(verify(&disk, Path::new("/data"), &mut out), Ok(false));
         assert!(
-            out.contains("0000000000000001.block at byte 0") && out.ends_with("1 blocks read, 1 problems\n"),
+            out.contains("0000000000000001.block at byte 0") && out.ends_with(" read, 1 problems\n"),
             "{out}"
         );
     }

@@ -138,7 +138,10 @@ async fn live(seed: u64, disk: &SimDisk, clock: &SimClock) -> Owed {
                 *owed.done.entry("deleted").or_default() += 1;
             }
             4 => {
-                drop(opened.take());
+                let last = opened.take();
+                if let Some((db, _)) = last.filter(|_| step % 2 == 0) {
+                    db.close(); // In order, with a snapshot of the head; else the process just ends.
+                }
                 opened = open(disk, clock);
                 *owed.done.entry("restarted").or_default() += 1;
             }

@@ -8,6 +8,8 @@ mod extra;
 mod interest;
 mod query;
 mod series;
+#[cfg(test)]
+mod series_tests;
 mod symbols;
 mod table;
 

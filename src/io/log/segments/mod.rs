@@ -11,6 +11,9 @@
 //! This is the blocking, single-owner layer: [`super::FileLog`] and the time-series store's log each put a committer in
 //! front of it.
 
+mod read;
+mod recover;
+
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,9 +21,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{self, Found, Scan};
+use super::frame;
 use super::{LogError, Position};
 use crate::io::disk::{Disk, DiskFile};
+
+pub use read::{decode_any, read_file, verify_log};
 
 const MAGIC: &[u8; 8] = b"CAMPLOG1";
 const VERSION: u32 = 1;
@@ -148,181 +153,6 @@ pub struct SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens the log in `dir`, creating it, and hands every record and every damaged stretch to `visit`.
-    ///
-    /// # Errors
-    /// [`LogError::Read`] when a file cannot be read or the directory not be made; damage is reported, not an error.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        options: SegmentOptions,
-        visit: &mut dyn FnMut(Replay<'_>),
-    ) -> Result<SegmentLog, LogError> {
-        let read = |error: io::Error| LogError::Read(format!("{}: {error}", dir.display()));
-        disk.create_dir_all(dir).map_err(read)?;
-        let mut log = SegmentLog {
-            disk,
-            dir: dir.to_owned(),
-            options,
-            older: Vec::new(),
-            current: None,
-            spare: None,
-            buffer: Vec::new(),
-            next: 0,
-            written: 0,
-            unsynced: false,
-            closed: None,
-        };
-        let mut firsts = Vec::new();
-        for entry in log.disk.list(dir).map_err(read)? {
-            if entry.name == SPARE {
-                log.disk.remove_file(&dir.join(SPARE)).map_err(read)?;
-            } else if let Some(first) = first_of(&entry.name) {
-                firsts.push(first);
-            }
-        }
-        let last = firsts.last().copied();
-        log.next = firsts.first().copied().unwrap_or(0);
-        let count = firsts.len();
-        for (index, first) in firsts.into_iter().enumerate() {
-            visit(Replay::Segment { index, count });
-            log.recover(first, last == Some(first), visit)?;
-        }
-        log.written = log.next;
-        Ok(log)
-    }
-
-    /// Reads one segment; the last one is made fit for appending again when it can be.
-    fn recover(&mut self, first: u64, last: bool, visit: &mut dyn FnMut(Replay<'_>)) -> Result<(), LogError> {
-        let path = self.dir.join(file_name(first));
-        let bytes = self.disk.map(&path).map_err(|error| read_error(&path, &error))?;
-        let file = path.display().to_string();
-        if first > self.next {
-            let (lost, reason) = (self.next..first, "records before this file are missing".to_owned());
-            let damage = Damage {
-                file: file.clone(),
-                bytes: 0..0,
-                lost,
-                reason,
-            };
-            visit(Replay::Damage(&damage));
-        }
-        self.next = self.next.max(first);
-        let header = read_header(&bytes);
-        let mut sound = true;
-        if let Err(reason) = &header {
-            sound = false;
-            let bytes = 0..HEADER_BYTES.min(bytes.len() as u64);
-            let damage = Damage {
-                file: file.clone(),
-                bytes,
-                lost: 0..0,
-                reason: reason.clone(),
-            };
-            visit(Replay::Damage(&damage));
-        }
-        let size = header.unwrap_or(bytes.len() as u64);
-        if (bytes.len() as u64) < size {
-            sound = false;
-            let reason = format!("truncated: the file was {size} bytes long, records at its end may be lost");
-            let damage = Damage {
-                file: file.clone(),
-                bytes: bytes.len() as u64..size,
-                lost: 0..0,
-                reason,
-            };
-            visit(Replay::Damage(&damage));
-        }
-        let segment = Position(first);
-        let mut used = HEADER_BYTES;
-        for found in Scan::new(&bytes, HEADER_BYTES as usize, first) {
-            match found {
-                Found::Frame { seq, kind, payload } => {
-                    used = payload.end.next_multiple_of(8) as u64;
-                    self.next = seq + 1;
-                    let payload = bytes.slice(payload);
-                    visit(Replay::Record(Record {
-                        at: Position(seq),
-                        kind,
-                        payload,
-                        segment,
-                    }));
-                }
-                Found::Hole { bytes: hole, lost } => {
-                    let kept = self.quarantine(&path, &bytes, &hole);
-                    let reason = format!("corrupt: no checksum fits{}", kept.text());
-                    let bytes = hole.start as u64..hole.end as u64;
-                    visit(Replay::Damage(&Damage {
-                        file: file.clone(),
-                        bytes,
-                        lost,
-                        reason,
-                    }));
-                }
-                Found::End { dirty, .. } if dirty.is_empty() => {}
-                Found::End { dirty, .. } => {
-                    let kept = self.quarantine(&path, &bytes, &dirty);
-                    sound &= last && matches!(kept, Kept::In(_)) && self.wipe(&path, &dirty);
-                    let reason = format!("torn or corrupt at the end of the log's file{}", kept.text());
-                    let bytes = dirty.start as u64..dirty.end as u64;
-                    visit(Replay::Damage(&Damage {
-                        file: file.clone(),
-                        bytes,
-                        lost: 0..0,
-                        reason,
-                    }));
-                }
-            }
-        }
-        drop(bytes);
-        let segment = Segment { path, first, used };
-        if last && sound {
-            let file = self.disk.open(&segment.path);
-            let file = file.map_err(|error| read_error(&segment.path, &error))?;
-            self.current = Some(Current {
-                file,
-                segment,
-                bytes: size,
-            });
-        } else {
-            self.older.push(segment);
-        }
-        Ok(())
-    }
-
-    /// Copies bad bytes away. A disk that has no room for it keeps them where they are.
-    fn quarantine(&self, path: &Path, bytes: &Bytes, bad: &Range<usize>) -> Kept {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let dir = self.dir.join(QUARANTINE);
-        let target = dir.join(format!("{name}.{}-{}", bad.start, bad.end));
-        let copy = || -> io::Result<()> {
-            self.disk.create_dir_all(&dir)?;
-            match self.disk.create(&target) {
-                Ok(file) => {
-                    file.write_all_at(&bytes[bad.clone()], 0)?;
-                    file.sync()?;
-                    self.disk.sync_dir(&dir)
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                Err(error) => Err(error),
-            }
-        };
-        match copy() {
-            Ok(()) => Kept::In(target),
-            Err(error) => Kept::Nowhere(error.to_string()),
-        }
-    }
-
-    /// Overwrites a torn tail with zeroes, durably.
-    fn wipe(&self, path: &Path, dirty: &Range<usize>) -> bool {
-        let wipe = || -> io::Result<()> {
-            let file = self.disk.open(path)?;
-            file.write_all_at(&vec![0; dirty.len()], dirty.start as u64)?;
-            file.sync()
-        };
-        wipe().is_ok()
-    }
-
     /// Returns the position of the next record.
     pub fn next(&self) -> Position {
         Position(self.next)
@@ -653,117 +483,6 @@ impl LogFile {
     }
 }
 
-/// Reads the records of one segment; `visit` returns whether to go on. Damage has been reported by [`SegmentLog::open`]
-/// when it is old, and is reported again here.
-///
-/// # Errors
-/// The operating system's.
-pub fn read_file(disk: &dyn Disk, file: &LogFile, visit: &mut dyn FnMut(Replay<'_>) -> bool) -> io::Result<bool> {
-    let mut bytes = vec![0; file.used as usize];
-    disk.open_read(&file.path)?.read_exact_at(&mut bytes, 0)?;
-    let bytes = Bytes::from(bytes);
-    for found in Scan::new(&bytes, HEADER_BYTES as usize, file.first) {
-        let on = match found {
-            Found::Frame { seq, kind, payload } => visit(Replay::Record(Record {
-                at: Position(seq),
-                kind,
-                payload: bytes.slice(payload),
-                segment: Position(file.first),
-            })),
-            Found::Hole { bytes: hole, lost } => visit(Replay::Damage(&Damage {
-                file: file.path.display().to_string(),
-                bytes: hole.start as u64..hole.end as u64,
-                lost,
-                reason: "corrupt: no checksum fits".to_owned(),
-            })),
-            Found::End { .. } => true,
-        };
-        if !on {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Reads every segment in `dir` without changing anything, and returns how many records are sound and one line for each
-/// stretch that is not. The tail of the newest segment may look torn while its owner is writing.
-///
-/// # Errors
-/// The operating system's.
-pub fn verify_log(disk: &dyn Disk, dir: &Path) -> io::Result<(u64, Vec<String>)> {
-    let (mut sound, mut problems) = (0, Vec::new());
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        entries => entries?,
-    };
-    let mut next = None;
-    for (entry, first) in entries.iter().filter_map(|entry| Some((entry, first_of(&entry.name)?))) {
-        let path = dir.join(&entry.name);
-        let bytes = disk.map(&path)?;
-        let mut problem = |range: Range<usize>, reason: &str| {
-            problems.push(format!(
-                "{}: bytes {}..{}: {reason}",
-                path.display(),
-                range.start,
-                range.end
-            ));
-        };
-        if next.is_some_and(|next| next < first) {
-            problem(0..0, "records before this file are missing");
-        }
-        let size = read_header(&bytes).unwrap_or_else(|reason| {
-            problem(0..bytes.len().min(HEADER_BYTES as usize), &reason);
-            bytes.len() as u64
-        });
-        if (bytes.len() as u64) < size {
-            problem(bytes.len()..size as usize, "the file is shorter than it was");
-        }
-        next = Some(next.unwrap_or(first).max(first));
-        for found in Scan::new(&bytes, HEADER_BYTES as usize, first) {
-            match found {
-                Found::Frame { seq, .. } => {
-                    sound += 1;
-                    next = Some(seq + 1);
-                }
-                Found::Hole { bytes, .. } => problem(bytes, "no checksum fits"),
-                Found::End { dirty, .. } if dirty.is_empty() => {}
-                Found::End { dirty, .. } => problem(dirty, "torn or corrupt at the end"),
-            }
-        }
-    }
-    Ok((sound, problems))
-}
-
-/// Takes any bytes as a segment, for fuzzing: whatever they are, no panic and no more frames than fit.
-pub fn decode_any(bytes: &[u8]) {
-    let _ = read_header(bytes);
-    for start in [0, HEADER_BYTES as usize] {
-        if start <= bytes.len() {
-            let bytes = Bytes::copy_from_slice(bytes);
-            let found = Scan::new(&bytes, start, 0).count();
-            assert!(found <= bytes.len() + 2, "{found} findings in {} bytes", bytes.len());
-        }
-    }
-}
-
-enum Kept {
-    In(PathBuf),
-    Nowhere(String),
-}
-
-impl Kept {
-    fn text(&self) -> String {
-        match self {
-            Kept::In(path) => format!(", kept in {}", path.display()),
-            Kept::Nowhere(error) => format!(", left in place ({error})"),
-        }
-    }
-}
-
-fn read_error(path: &Path, error: &io::Error) -> LogError {
-    LogError::Read(format!("{}: {error}", path.display()))
-}
-
 fn file_name(first: u64) -> String {
     format!("{first:020}.log")
 }
@@ -782,24 +501,4 @@ fn header(first: u64, bytes: u64) -> [u8; HEADER_BYTES as usize] {
     let crc = crc32c::crc32c(&header);
     header[12..16].copy_from_slice(&crc.to_le_bytes());
     header
-}
-
-/// Returns the size that the segment was made with.
-fn read_header(bytes: &[u8]) -> Result<u64, String> {
-    let Some(found) = bytes.first_chunk::<{ HEADER_BYTES as usize }>() else {
-        return Err("truncated: the file ends within its header".to_owned());
-    };
-    let mut zeroed = *found;
-    zeroed[12..16].fill(0);
-    let crc = u32::from_le_bytes([found[12], found[13], found[14], found[15]]);
-    if crc32c::crc32c(&zeroed) != crc || &found[..8] != MAGIC {
-        return Err("corrupt: the header fails its checksum".to_owned());
-    }
-    let version = u32::from_le_bytes([found[8], found[9], found[10], found[11]]);
-    if version != VERSION {
-        return Err(format!("format version {version}, this program reads {VERSION}"));
-    }
-    let mut size = [0; 8];
-    size.copy_from_slice(&found[24..32]);
-    Ok(u64::from_le_bytes(size))
 }
