@@ -2,11 +2,17 @@
 //!
 //! ```text
 //! cargo bench --bench load -- --url http://127.0.0.1:9490 --pid PID --data devops [--protocol v1|v2|otlp|influx] [--ticks 250] [--connections 4] [--rate 50000]
+//!     [--block-ticks 10] [--data node --capture DIR --instances 8]
 //! ```
 //! Works with any server that takes remote write, so that peers are measured on the same bodies. `--pid` names the server's process:
-//! its CPU time and memory are read from /proc around the run. Data sets: `devops` (4,000 series: 100 hosts × 40 gauges and counters as
-//! TSBS shapes them), `clicks` (20,000 counters), `wide` (100,000 series), `million` (1,000,000 series). Samples are 10 s apart and end now.
+//! its CPU time and memory are read from /proc around the run. Samples are 10 s apart and end now. `--block-ticks` encodes and
+//! sends so many ticks at a time, for runs whose bodies do not fit into memory; the clock stands while it encodes.
+//!
+//! Data sets: `devops` (4,000 series: 100 hosts × the 40 fields of TSBS's cpu, diskio, disk, mem and net), `clicks` (20,000 counters),
+//! `wide` (100,000 series), `million` (1,000,000 series), `node` (what `benches/capture_node.sh` scraped, as so many instances).
 
+#[path = "load/data.rs"]
+mod data;
 #[path = "load/protocol.rs"]
 mod protocol;
 
@@ -15,7 +21,8 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use protocol::{Point, Protocol};
+use data::Source;
+use protocol::Protocol;
 
 /// Samples in one request: what Prometheus sends by default.
 const REQUEST_SAMPLES: usize = 2_000;
@@ -29,22 +36,31 @@ fn main() {
         println!("load: skipped, name a server with --url (see the head of benches/load.rs)");
         return;
     }
-    let series = series_of(&arguments.data);
-    let started = Instant::now();
-    let bodies = encode(&series, arguments.ticks, arguments.protocol);
-    let samples = series.len() * arguments.ticks;
+    let mut source = Source::of(&arguments);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("the clock is past 1970").as_millis() as i64;
+    let ticks = source.ticks(arguments.ticks);
+    let first = now - ticks as i64 * STEP_MS;
+    let before = arguments.pid.map(Usage::of);
+    let (mut wall, mut latencies, mut samples, mut bytes) = (Duration::ZERO, Vec::new(), 0, 0);
+    for from in (0..ticks).step_by(arguments.block_ticks.max(1)) {
+        let mut bodies = Vec::new();
+        for tick in from..ticks.min(from.saturating_add(arguments.block_ticks.max(1))) {
+            let at = first + tick as i64 * STEP_MS;
+            samples += source.encode(tick, at, arguments.protocol, &mut bodies);
+        }
+        bytes += bodies.iter().map(Vec::len).sum::<usize>();
+        let (took, found) = send(&arguments, &bodies);
+        wall += took;
+        latencies.extend(found);
+    }
     println!(
-        "data {} by {:?}: {} series, {} samples, {} requests, {:.1} bytes/sample on the wire, encoded in {:.1} s",
+        "data {} by {:?}: {samples} samples in {ticks} ticks, {} requests, {:.1} bytes/sample on the wire",
         arguments.data,
         arguments.protocol,
-        series.len(),
-        samples,
-        bodies.len(),
-        bodies.iter().map(Vec::len).sum::<usize>() as f64 / samples as f64,
-        started.elapsed().as_secs_f64()
+        latencies.len(),
+        bytes as f64 / samples as f64,
     );
-    let before = arguments.pid.map(Usage::of);
-    let (wall, mut latencies) = send(&arguments, &bodies);
     latencies.sort_unstable();
     let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     println!(
@@ -76,6 +92,12 @@ struct Arguments {
     connections: usize,
     /// Samples per second; 0 = as fast as it goes.
     rate: usize,
+    /// Ticks that are encoded at a time.
+    block_ticks: usize,
+    /// Where scrapes are, for `node`.
+    capture: String,
+    /// As how many instances they are sent.
+    instances: usize,
 }
 
 impl Arguments {
@@ -88,6 +110,9 @@ impl Arguments {
             ticks: 250,
             connections: 4,
             rate: 0,
+            block_ticks: usize::MAX,
+            capture: String::new(),
+            instances: 8,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -100,139 +125,15 @@ impl Arguments {
                 "--ticks" => arguments.ticks = value().parse().expect("a number of samples per series"),
                 "--connections" => arguments.connections = value().parse().expect("a number of connections"),
                 "--rate" => arguments.rate = value().parse().expect("samples per second"),
+                "--block-ticks" => arguments.block_ticks = value().parse().expect("a number of ticks"),
+                "--capture" => arguments.capture = value(),
+                "--instances" => arguments.instances = value().parse().expect("a number of instances"),
                 "--bench" => {}
                 other => panic!("unknown argument {other}"),
             }
         }
         arguments
     }
-}
-
-/// One series: its sorted labels, and how its value moves.
-struct Series {
-    labels: Vec<(String, String)>,
-    state: u64,
-    value: f64,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    /// Usage in percent: a random walk of integers between 0 and 100.
-    Walk,
-    /// A counter that grows by up to a thousand.
-    Counter,
-    /// A float that moves a little, with two decimals.
-    Decimal,
-    /// Clicks: mostly nothing, sometimes a few.
-    Clicks,
-    /// Never moves.
-    Constant,
-}
-
-fn series_of(data: &str) -> Vec<Series> {
-    let make = |index: usize, labels: &[(&str, String)], kind: Kind| {
-        let mut sorted: Vec<(String, String)> = labels
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect();
-        sorted.sort();
-        let state = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Series {
-            labels: sorted,
-            state,
-            value: (index % 97) as f64,
-            kind,
-        }
-    };
-    let hosts = |hosts: usize, metrics: usize| {
-        (0..hosts * metrics)
-            .map(|index| {
-                let (host, metric) = (index / metrics, index % metrics);
-                let kind = [Kind::Walk, Kind::Counter, Kind::Walk, Kind::Decimal, Kind::Constant][metric % 5];
-                let labels = [
-                    ("__name__", format!("host_metric_{metric}")),
-                    ("arch", ["x64", "x86"][host % 2].to_owned()),
-                    ("datacenter", format!("eu-west-1{}", ["a", "b", "c"][host % 3])),
-                    ("hostname", format!("host_{host}")),
-                    ("instance", format!("host_{host}:9100")),
-                    ("job", "devops".to_owned()),
-                    (
-                        "os",
-                        ["Ubuntu16.10", "Ubuntu15.10", "Ubuntu16.04LTS"][host % 3].to_owned(),
-                    ),
-                    ("region", "eu-west-1".to_owned()),
-                    ("service", (host % 20).to_string()),
-                    ("team", ["NYC", "SF", "LON", "CHI"][host % 4].to_owned()),
-                ];
-                make(index, &labels, kind)
-            })
-            .collect()
-    };
-    match data {
-        "devops" => hosts(100, 40),
-        "wide" => hosts(1_000, 100),
-        "million" => hosts(10_000, 100),
-        "clicks" => (0..20_000)
-            .map(|ad| {
-                let labels = [
-                    ("__name__", "ad_clicks_total".to_owned()),
-                    ("ad", format!("ad-{ad}")),
-                    ("campaign", format!("campaign-{}", ad % 400)),
-                    ("instance", format!("collector-{}:8080", ad % 4)),
-                    ("job", "clicks".to_owned()),
-                ];
-                make(ad, &labels, Kind::Clicks)
-            })
-            .collect(),
-        other => panic!("unknown data set {other}: devops, clicks, wide, million"),
-    }
-}
-
-impl Series {
-    fn next(&mut self) -> f64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let random = self.state >> 11;
-        match self.kind {
-            Kind::Walk => self.value = (self.value + (random % 3) as f64 - 1.0).clamp(0.0, 100.0),
-            Kind::Counter => self.value += (random % 1000) as f64,
-            Kind::Decimal => self.value = ((self.value * 100.0).round() + (random % 21) as f64 - 10.0) / 100.0,
-            Kind::Clicks if random.is_multiple_of(8) => self.value += (random >> 8) as f64 % 5.0,
-            Kind::Clicks | Kind::Constant => {}
-        }
-        self.value
-    }
-}
-
-/// Encodes all requests in the order of time: each tick holds one sample of every series.
-fn encode(series: &[Series], ticks: usize, protocol: Protocol) -> Vec<Vec<u8>> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970")
-        .as_millis() as i64;
-    let first = now - ticks as i64 * STEP_MS;
-    let mut series: Vec<Series> = series
-        .iter()
-        .map(|one| Series {
-            labels: one.labels.clone(),
-            ..*one
-        })
-        .collect();
-    let mut bodies = Vec::new();
-    for tick in 0..ticks {
-        let at = first + tick as i64 * STEP_MS;
-        for chunk in series.chunks_mut(REQUEST_SAMPLES) {
-            let points = chunk.iter_mut().map(|one| Point {
-                value: one.next(),
-                labels: &one.labels,
-                at,
-            });
-            bodies.push(protocol.encode(&points.collect::<Vec<Point>>()));
-        }
-    }
-    bodies
 }
 
 fn send(arguments: &Arguments, bodies: &[Vec<u8>]) -> (Duration, Vec<Duration>) {
