@@ -188,7 +188,7 @@ def campanile(args, directory, series):
     finally:
         process.terminate()
         process.wait(60)
-    said = subprocess.run([args.campanile, "tsdb", "list", "--layout", os.path.join(directory, "tsdb")], capture_output=True, text=True).stdout
+    said = subprocess.run([args.campanile, "tsdb", "list", "--layout", directory], capture_output=True, text=True).stdout
     print(said)
     find = [os.path.join(at, "blocks") for at, names, _ in os.walk(directory) if "blocks" in names]
     held = sum(int(row.split()[5]) for row in said.split("\n") if re.match(r"\d{16} ", row))

@@ -1,5 +1,6 @@
 //! `campanile tsdb`: look into the blocks of a data directory, also while a server runs on it. Nothing is changed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use clap::{Args, Subcommand};
 
 use crate::io::disk::{Disk, OsDisk};
 use crate::io::log::verify_log;
-use crate::model::{Millis, TimeRange};
+use crate::model::{METRIC_NAME, Millis, TimeRange};
 use crate::query::parse_selector;
-use crate::storage::{Columns, Series};
+use crate::storage::{Columns, Series, StorageError};
 use crate::tsdb::block::{Block, BlockCache, BlockMeta};
 use crate::tsdb::{Manifest, Selector, verify_chunk_files};
 
@@ -44,6 +45,9 @@ struct ListArgs {
     /// Also say what the bytes of each block are.
     #[arg(long)]
     layout: bool,
+    /// Also say which metrics take the most bytes in each block: so many of them.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
+    metrics: usize,
 }
 
 /// Print samples, one a line: series, value, time in milliseconds.
@@ -67,7 +71,7 @@ pub(crate) fn run(args: TsdbArgs) -> ExitCode {
     let mut out = String::new();
     let done = match args.what {
         What::Verify(place) => verify(&OsDisk, &place.path, &mut out),
-        What::List(args) => list(&OsDisk, &args.place.path, args.layout, &mut out),
+        What::List(args) => list(&OsDisk, &args, &mut out),
         What::Dump(args) => dump(&OsDisk, &args, &mut |line| println!("{line}")),
     };
     print!("{out}");
@@ -81,23 +85,43 @@ pub(crate) fn run(args: TsdbArgs) -> ExitCode {
     }
 }
 
+/// Which metrics take how many bytes in a block, most first; times that series share and the index are not counted.
+fn metrics(block: &Arc<Block>, limit: usize, out: &mut String) -> Result<(), StorageError> {
+    let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for series in block.all_series() {
+        let series = series?;
+        let labels = series.labels();
+        let (count, bytes) = found.entry(labels.value(METRIC_NAME).to_owned()).or_default();
+        *count += 1;
+        *bytes += u64::from(series.encoded_len());
+    }
+    let mut rows: Vec<(String, (u64, u64))> = found.into_iter().collect();
+    rows.sort_by_key(|(name, (_, bytes))| (std::cmp::Reverse(*bytes), name.clone()));
+    for (name, (count, bytes)) in rows.into_iter().take(limit) {
+        out.push_str(&format!("    {bytes:>12} bytes  {count:>8} series  {name}\n"));
+    }
+    Ok(())
+}
+
 /// Returns the blocks at or below `path`, sorted, and the manifests' directory if there is one.
 fn find_blocks(disk: &dyn Disk, path: &Path) -> Result<(Vec<PathBuf>, Option<PathBuf>), String> {
     if path.extension().is_some_and(|extension| extension == "block") {
         return Ok((vec![path.to_owned()], None));
     }
-    let below = path.join("blocks");
-    let (dir, entries) = match disk.list(&below) {
-        Ok(entries) => (below, entries),
-        Err(_) => {
-            let entries = disk
-                .list(path)
-                .map_err(|error| format!("cannot list {}: {error}", path.display()))?;
-            (path.to_owned(), entries)
+    // A data directory, the store in it, or the blocks themselves: said by what they hold.
+    for dir in [path.join("tsdb/blocks"), path.join("blocks"), path.to_owned()] {
+        let Ok(entries) = disk.list(&dir) else { continue };
+        let of_blocks = |name: &str| name.ends_with(".block") || name.starts_with("manifest-");
+        if !entries.iter().any(|entry| of_blocks(&entry.name)) {
+            continue;
         }
-    };
-    let names = entries.iter().filter(|entry| entry.name.ends_with(".block"));
-    Ok((names.map(|entry| dir.join(&entry.name)).collect(), Some(dir)))
+        let names = entries.iter().filter(|entry| entry.name.ends_with(".block"));
+        return Ok((names.map(|entry| dir.join(&entry.name)).collect(), Some(dir)));
+    }
+    Err(format!(
+        "there are no blocks in {}, nor in its tsdb/blocks",
+        path.display()
+    ))
 }
 
 fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<Block>, String> {
@@ -139,8 +163,8 @@ fn verify(disk: &dyn Disk, path: &Path, out: &mut String) -> Result<bool, String
     Ok(problems.is_empty())
 }
 
-fn list(disk: &dyn Disk, path: &Path, layout: bool, out: &mut String) -> Result<bool, String> {
-    let (blocks, _) = find_blocks(disk, path)?;
+fn list(disk: &dyn Disk, args: &ListArgs, out: &mut String) -> Result<bool, String> {
+    let (blocks, _) = find_blocks(disk, &args.place.path)?;
     out.push_str(
         "BLOCK             LEVEL  FROM                      TO                            SERIES      SAMPLES        BYTES  B/SAMPLE  REPLACES\n",
     );
@@ -149,11 +173,12 @@ fn list(disk: &dyn Disk, path: &Path, layout: bool, out: &mut String) -> Result<
         match open(disk, path) {
             Ok(block) => {
                 out.push_str(&row(block.meta()));
-                if layout {
+                if args.layout {
                     for (name, len) in block.layout() {
                         out.push_str(&format!("    {name:<16} {len:>12}\n"));
                     }
                 }
+                metrics(&block, args.metrics, out).map_err(|error| error.to_string())?;
             }
             Err(error) => {
                 out.push_str(&format!("{error}\n"));
@@ -252,7 +277,13 @@ mod tests {
             "1 blocks, 0 log records, 0 records of head chunks read, 0 problems\n"
         );
         out.clear();
-        assert_eq!(list(&disk, Path::new("/data"), true, &mut out), Ok(true));
+        let args = ListArgs {
+            place: Place { path: "/data".into() },
+            layout: true,
+            metrics: 3,
+        };
+        assert_eq!(list(&disk, &args, &mut out), Ok(true));
+        assert!(out.ends_with("2 series  up\n"), "{out}");
         assert!(
             out.contains("0000000000000001  0      1970-01-01T00:00:01.000Z") && out.contains("label index"),
             "{out}"
@@ -268,6 +299,14 @@ mod tests {
         let mut lines = Vec::new();
         assert_eq!(dump(&disk, &args, &mut |line| lines.push(line)), Ok(true));
         assert_eq!(lines, [r#"up{job="web"} 2.5 2000"#, r#"up{job="web"} NaN 3000"#]);
+    }
+
+    #[test]
+    fn a_directory_without_blocks_is_said_to_have_none() {
+        let disk = SimDisk::seeded(1);
+        disk.create_dir_all(Path::new("/data/tsdb/wal")).unwrap();
+        let error = verify(&disk, Path::new("/data"), &mut String::new()).unwrap_err();
+        assert!(error.contains("no blocks in /data"), "{error}");
     }
 
     #[test]

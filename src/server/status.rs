@@ -171,6 +171,7 @@ impl http::Status for Status {
             label_pairs: found.head_stats.num_label_pairs,
             min_time: Millis(found.head_stats.min_time),
             max_time: Millis(found.head_stats.max_time),
+            damage: found.damage,
             series_by_metric: rows(found.series_count_by_metric_name),
             values_by_label: rows(found.label_value_count_by_label_name),
             bytes_by_label: rows(found.memory_in_bytes_by_label_name),

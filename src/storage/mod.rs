@@ -5,6 +5,7 @@
 //! cannot tell them apart. Methods of [`Querier`] block and may be called from many threads; [`Appender`] waits.
 
 mod literal;
+mod summary;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::model::{
 };
 
 pub use literal::LiteralStore;
+pub use summary::Summary;
 
 /// A boxed future, so that async methods fit into trait objects (the same type as `io::BoxFuture`).
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -173,6 +175,15 @@ pub trait Series: Send + Sync {
         let mut columns = Columns::default();
         self.columns(range, &mut columns)?;
         Ok(columns.latest())
+    }
+
+    /// Returns what is known of the samples within `range` without decoding all of them; `None` when only the samples tell
+    /// (there is none, one is no finite number or a histogram, parts overlap, the store keeps no statistics).
+    ///
+    /// # Errors
+    /// As [`Series::columns`].
+    fn summary(&self, _range: TimeRange) -> Result<Option<Summary>, StorageError> {
+        Ok(None)
     }
 }
 

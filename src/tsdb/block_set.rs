@@ -40,7 +40,7 @@ pub static BLOCK_METRICS: &[&dyn Metric] = &[
 
 static BLOCKS: Gauge = Gauge::new("prometheus_tsdb_blocks_loaded", "Live blocks.");
 static BLOCKS_BYTES: Gauge = Gauge::new("prometheus_tsdb_storage_blocks_bytes", "Bytes of the live blocks.");
-static QUARANTINED: Counter = Counter::new(
+pub(super) static QUARANTINED: Counter = Counter::new(
     "campanile_tsdb_blocks_quarantined_total",
     "Blocks and manifests that were damaged and set aside.",
 );
@@ -64,8 +64,6 @@ pub struct BlockSet {
     snapshot: ArcSwap<Snapshot>,
     ledger: Mutex<Ledger>,
     next_block: AtomicU64,
-    /// Blocks with a page that failed its checksum when it was to be compacted: what is whole of them still answers.
-    damaged: Mutex<BTreeSet<BlockId>>,
 }
 
 /// The live blocks at one moment. Holding one keeps their files readable.
@@ -171,7 +169,6 @@ impl BlockSet {
                 numbers: found.numbers,
                 garbage: Vec::new(),
             }),
-            damaged: Mutex::default(),
             config,
         };
         if changed {
@@ -311,22 +308,16 @@ impl BlockSet {
 
     /// Returns what may be compacted: a block with a damaged page stays as it is, and answers for its other pages.
     pub fn compactable(&self) -> Vec<BlockMeta> {
-        let damaged = self.damaged.lock();
-        let metas = self.snapshot().metas().into_iter();
-        metas.filter(|meta| !damaged.contains(&meta.id)).collect()
+        let snapshot = self.snapshot();
+        let whole = snapshot.blocks.iter().filter(|block| block.damage().is_empty());
+        whole.map(|block| block.meta().clone()).collect()
     }
 
-    /// Remembers that a block's file cannot be read to its end.
-    pub(crate) fn mark_damaged(&self, file: &str) {
+    /// Returns what is lost, and what was found damaged in live blocks since the store was opened: one line each.
+    pub fn damage(&self) -> Vec<String> {
         let snapshot = self.snapshot();
-        let found = snapshot
-            .blocks
-            .iter()
-            .find(|block| block.path().display().to_string() == file);
-        if let Some(block) = found {
-            error!(file, "a damaged block is not compacted");
-            self.damaged.lock().insert(block.meta().id);
-        }
+        let damaged = snapshot.blocks.iter().flat_map(|block| block.damage());
+        snapshot.warnings(TimeRange::ALL).into_iter().chain(damaged).collect()
     }
 
     /// Returns the blocks with samples that a tombstone takes out.

@@ -14,7 +14,7 @@ use super::retention::{RetentionPolicy, plan_retention};
 use crate::io::disk::{Disk, SimDisk};
 use crate::io::log::Position;
 use crate::model::{Interval, Labels, Matcher, Millis, TimeRange};
-use crate::storage::Columns;
+use crate::storage::{Columns, Summary};
 use crate::tsdb::block::Covers;
 
 const HOUR: i64 = 3_600_000;
@@ -293,6 +293,33 @@ fn a_failure_of_every_operation_is_told_and_changes_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn statistics_of_blocks_answer_as_the_samples_do() {
+    let disk = SimDisk::seeded(3);
+    let (set, _) = open(&disk).unwrap();
+    let mut model = Model::new();
+    for number in [0, 1, 2, 5] {
+        model = carry(Step::Cut(number), &set, &model).unwrap();
+    }
+    let mut answered = 0;
+    for (from, to) in [(0, 12), (1, 5), (2, 4), (3, 11), (6, 9)] {
+        let range = TimeRange {
+            min: Millis(from * HOUR),
+            max: Millis(to * HOUR),
+        };
+        for series in merge_series(set.snapshot().find(&Selector::new(&[]), range).unwrap()) {
+            let expected = Summary::of(&cut(&model[&series.labels()], range));
+            let Some(mut found) = series.summary(range).unwrap() else {
+                continue;
+            };
+            answered += 1;
+            found.sum = None;
+            assert_eq!(Some(found), expected, "{} in {range:?}", series.labels());
+        }
+    }
+    assert!(answered > 5, "only {answered} answers");
 }
 
 /// A store after all steps.

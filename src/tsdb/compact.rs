@@ -131,9 +131,6 @@ pub fn carry_out(set: &BlockSet, plan: &Plan) -> Result<Vec<BlockMeta>, WriteErr
         &COMPACTIONS_FAILED
     };
     counter.inc();
-    if let Err(WriteError::Source(StorageError::Corrupt { file, .. })) = &done {
-        set.mark_damaged(file);
-    }
     done
 }
 

@@ -46,7 +46,7 @@ impl Db {
 
     /// Returns head and cardinality, with at most `limit` entries in each list.
     pub fn status(&self, limit: usize) -> TsdbStatus {
-        status::status(&self.head, limit)
+        status::status(&self.head, self.blocks.damage(), limit)
     }
 
     /// Commits what is waiting, stops taking samples and writes a snapshot of the head, so that the next start need not

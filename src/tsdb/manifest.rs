@@ -231,11 +231,21 @@ fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
     Ok(manifest)
 }
 
+/// Takes any bytes as a manifest, and as one whose magic and checksum fit, for fuzzing: whatever they are, no panic.
+#[doc(hidden)]
+pub fn decode_any(bytes: &[u8]) {
+    drop(decode(bytes));
+    let mut framed = [&MAGIC[..], bytes].concat();
+    framed.extend(crc32c::crc32c(&framed).to_le_bytes());
+    drop(decode(&framed));
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tombstone::tests::tombstone;
     use super::*;
-    use crate::io::disk::SimDisk;
+    use crate::io::disk::{OsDisk, SimDisk};
+    use crate::model::{MatchOp, Matcher};
     use proptest::prelude::*;
 
     fn manifest() -> impl Strategy<Value = Manifest> {
@@ -279,7 +289,74 @@ mod tests {
         })
     }
 
+    /// A manifest with one of everything.
+    fn specimen() -> Manifest {
+        let range = TimeRange {
+            min: Millis(1_700_000_000_000),
+            max: Millis(1_700_007_199_999),
+        };
+        let matchers = [("job", MatchOp::Equal, "api"), ("instance", MatchOp::NotRegex, "a.*")];
+        let matchers = matchers.map(|(name, op, value)| Matcher::new(name, op, value).unwrap());
+        Manifest {
+            number: 12,
+            next_block: 8,
+            next_tombstone: 3,
+            covered: Position(4711),
+            blocks: vec![BlockMeta {
+                id: BlockId(7),
+                level: 2,
+                range,
+                series: 500,
+                floats: 240_000,
+                histograms: 12,
+                bytes: 123_456,
+                covers: Some(Covers {
+                    from: Position(0),
+                    to: Position(4711),
+                }),
+                replaces: vec![BlockId(5), BlockId(6)],
+                tombstones: 1,
+                writer: "0.1.0".to_owned(),
+            }],
+            tombstones: vec![Tombstone {
+                id: 2,
+                matchers: matchers.into(),
+                range,
+            }],
+            lost: vec![Lost {
+                id: BlockId(4),
+                range,
+                covers: None,
+                reason: "rot".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_format_of_a_manifest_stays_as_it_is() {
+        let mut out = Vec::new();
+        encode(&specimen(), &mut out);
+        let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+        crate::tsdb::testing::golden("manifest-v1.hex", &out.chunks(32).map(line).collect::<String>());
+        assert_eq!(decode(&out).unwrap(), specimen());
+    }
+
+    #[test]
+    fn the_fuzzing_corpus_is_decoded_without_a_panic() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/manifest");
+        let entries = OsDisk.list(&folder).unwrap();
+        assert!(!entries.is_empty());
+        for entry in entries {
+            decode_any(&crate::io::files::read(&OsDisk, &folder.join(&entry.name)).unwrap());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            decode_any(&bytes);
+        }
+
         #[test]
         fn a_manifest_reads_back_and_no_other_bytes_do(
             manifest in manifest(), at in any::<prop::sample::Index>(), bit in 0u8..8,

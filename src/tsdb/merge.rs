@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::model::{Labels, TimeRange};
-use crate::storage::{Columns, Point, Series, StorageError};
+use crate::storage::{Columns, Point, Series, StorageError, Summary};
 
 /// Merges selections, each sorted by labels, into one.
 pub fn merge_series(selections: Vec<Vec<Box<dyn Series>>>) -> Vec<Box<dyn Series>> {
@@ -80,6 +80,30 @@ impl Series for MergedSeries {
             }
         }
         Ok(latest)
+    }
+
+    /// Blocks that lie inside of the range answer from their statistics; only those at its edges, and the head, are decoded.
+    fn summary(&self, range: TimeRange) -> Result<Option<Summary>, StorageError> {
+        let mut known = Vec::with_capacity(self.parts.len());
+        let mut columns = Columns::default();
+        for part in &self.parts {
+            if let Some(summary) = part.summary(range)? {
+                known.push(summary);
+                continue;
+            }
+            part.columns(range, &mut columns)?;
+            if columns.is_empty() {
+                continue;
+            }
+            let Some(summary) = Summary::of(&columns) else {
+                return Ok(None);
+            };
+            known.push(summary);
+        }
+        known.sort_by_key(|summary| summary.first.at);
+        let mut known = known.into_iter();
+        let first = known.next();
+        Ok(known.fold(first, |all, next| all.and_then(|all| all.then(next))))
     }
 }
 

@@ -45,6 +45,8 @@ pub use config::{ByteSize, DbConfig, Durability};
 pub use cut::Maintained;
 pub use db::Db;
 pub use delete::DeleteError;
+#[doc(hidden)]
+pub use manifest::decode_any as decode_any_manifest;
 pub use manifest::{Lost, Manifest};
 pub use merge::{merge_columns, merge_series};
 pub use metrics::METRICS;
@@ -55,7 +57,7 @@ pub use retention::{RetentionPolicy, plan_retention};
 pub use status::{Count, HeadStats, TsdbStatus};
 pub use tombstone::{Tombstone, Tombstones};
 
-/// Returns how many damaged stretches of the log were found since the start.
+/// Returns how many damaged stretches of the log, files and places of blocks were found since the start.
 pub fn corruptions() -> u64 {
-    metrics::LOG_CORRUPTIONS.get()
+    metrics::LOG_CORRUPTIONS.get() + block::PAGES_CORRUPT.get() + block_set::QUARANTINED.get()
 }

@@ -18,6 +18,8 @@ pub struct TsdbStatus {
     pub memory_in_bytes_by_label_name: Vec<Count>,
     /// The label pairs with the most series, as `name=value`.
     pub series_count_by_label_value_pair: Vec<Count>,
+    /// Blocks that are lost and places in blocks that are damaged, in words; empty when all is well.
+    pub damage: Vec<String>,
 }
 
 /// The head in numbers.
@@ -53,7 +55,7 @@ fn top(mut counts: Vec<Count>, limit: usize) -> Vec<Count> {
 }
 
 /// Counts the head's series and labels; each list has `limit` entries at most.
-pub(crate) fn status(head: &Head, limit: usize) -> TsdbStatus {
+pub(crate) fn status(head: &Head, damage: Vec<String>, limit: usize) -> TsdbStatus {
     let table = head.table.read();
     let range = head.range();
     let (mut metrics, mut values, mut memory, mut pairs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -100,5 +102,6 @@ pub(crate) fn status(head: &Head, limit: usize) -> TsdbStatus {
         label_value_count_by_label_name: top(values, limit),
         memory_in_bytes_by_label_name: top(memory, limit),
         series_count_by_label_value_pair: top(pairs, limit),
+        damage,
     }
 }

@@ -69,6 +69,8 @@ pub struct TsdbStatus {
     pub bytes_by_label: Vec<(String, u64)>,
     /// `name=value` pairs by how many series have them.
     pub series_by_pair: Vec<(String, u64)>,
+    /// Blocks that are lost and places in blocks that are damaged, in words.
+    pub damage: Vec<String>,
 }
 
 pub(super) async fn config(call: Call) -> Result<Response, ApiError> {
@@ -137,6 +139,7 @@ pub(super) async fn tsdb(mut call: Call) -> Result<Response, ApiError> {
         "labelValueCountByLabelName": rows(&status.values_by_label),
         "memoryInBytesByLabelName": rows(&status.bytes_by_label),
         "seriesCountByLabelValuePair": rows(&status.series_by_pair),
+        "damage": status.damage,
     });
     Ok(view::success(&data, &[]))
 }

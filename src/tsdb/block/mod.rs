@@ -41,5 +41,5 @@ use crate::telemetry::Counter;
 
 pub(crate) static PAGES_CORRUPT: Counter = Counter::new(
     "campanile_tsdb_block_pages_corrupt_total",
-    "Pages of blocks that failed their checksum when read.",
+    "Places of blocks, most of them pages, that were found damaged when read.",
 );

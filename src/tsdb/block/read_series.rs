@@ -9,7 +9,7 @@ use super::series::{Entry, Stats, Track};
 use super::wire::{Cursor, DecodeError};
 use super::{histograms, ints, values};
 use crate::model::{Labels, Millis, Sample, TimeRange};
-use crate::storage::{Columns, Point, Series, StorageError};
+use crate::storage::{Columns, Point, Series, StorageError, Summary};
 
 /// A series of an open block. Nothing is decoded until [`Series::columns`].
 #[derive(Clone)]
@@ -40,12 +40,20 @@ impl BlockSeries {
 
     /// Returns the statistics of the series' floats when they stand for exactly the floats in `range`: all of them lie
     /// inside, none was deleted, and there is no histogram.
-    pub fn stats(&self, range: TimeRange) -> Option<(Stats, u32)> {
+    fn stats(&self, range: TimeRange) -> Option<Summary> {
         let track = self.entry.floats.as_ref()?;
         let inside = range.min <= track.first && track.last <= range.max;
         let untouched = !self.deleted.iter().any(|deleted| deleted.overlaps(&self.range()));
         let stats = self.entry.stats.filter(|stats| stats.exact)?;
-        (inside && untouched && self.entry.histograms.is_none()).then_some((stats, track.count))
+        let sample = |at, value| Sample { at, value };
+        (inside && untouched && self.entry.histograms.is_none()).then_some(Summary {
+            count: u64::from(track.count),
+            first: sample(track.first, stats.first),
+            last: sample(track.last, stats.last),
+            min: stats.min,
+            max: stats.max,
+            sum: Some(stats.sum),
+        })
     }
 
     /// Returns how many bytes the series takes in the block's pages, shared times not counted.
@@ -169,6 +177,10 @@ impl Series for BlockSeries {
         let mut columns = Columns::default();
         self.columns(range, &mut columns)?;
         Ok(columns.latest())
+    }
+
+    fn summary(&self, range: TimeRange) -> Result<Option<Summary>, StorageError> {
+        Ok(self.stats(range))
     }
 }
 

@@ -3,10 +3,12 @@
 //! Index sections are mapped and checked when the block is opened; pages are read by position and checked on every read,
 //! so a rotten byte is an error that names the file and the place, never a number.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use super::cache::BlockCache;
@@ -35,6 +37,8 @@ pub struct Block {
     series: SeriesTable,
     index: Index,
     cache: Arc<BlockCache>,
+    /// What was found damaged since the block was opened, by its place.
+    damage: Mutex<BTreeMap<u64, String>>,
 }
 
 /// Where a page stands, and its checksum.
@@ -70,12 +74,18 @@ impl Block {
             series: parts.series,
             index: parts.index,
             cache,
+            damage: Mutex::default(),
         }))
     }
 
     /// Returns what the block says about itself.
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Returns what was found damaged since the block was opened; what is whole still answers.
+    pub fn damage(&self) -> Vec<String> {
+        self.damage.lock().values().cloned().collect()
     }
 
     /// Returns the parts of the file with their lengths in bytes.
@@ -229,14 +239,14 @@ impl Block {
         }
         if samples != self.meta.samples() {
             let reason = format!("{samples} samples, the footer says {}", self.meta.samples());
-            return Err(corrupt(&self.path, 0, reason));
+            return Err(self.damaged(0, &reason));
         }
         Ok(())
     }
 
     /// Returns the bytes of a record, and the page that holds them.
     pub(super) fn record(&self, offset: u64, len: u32) -> Result<Record, StorageError> {
-        let outside = || corrupt(&self.path, offset, "a record lies outside of the pages".to_owned());
+        let outside = || self.damaged(offset, "a record lies outside of the pages");
         if len == 0 {
             return Ok(Record {
                 page: Arc::from([]),
@@ -271,7 +281,20 @@ impl Block {
 
     /// Says that what passed its checksum cannot be decoded: a fault of the writer, or of memory.
     pub(super) fn rotten(&self, offset: u64, error: &DecodeError) -> StorageError {
-        corrupt(&self.path, offset, error.to_string())
+        self.damaged(offset, &error.to_string())
+    }
+
+    /// Makes the error, and tells it once: later readers of the place get the same answer.
+    fn damaged(&self, offset: u64, reason: &str) -> StorageError {
+        let range = self.meta.range;
+        let reason = format!("{reason}; the block holds samples from {} to {}", range.min, range.max);
+        let error = corrupt(&self.path, offset, reason);
+        let told = self.damage.lock().insert(offset, error.to_string()).is_some();
+        if !told {
+            super::PAGES_CORRUPT.inc();
+            tracing::error!(%error, "a block is damaged: queries that need this place fail, others go on");
+        }
+        error
     }
 
     fn rotten_index(&self, error: &DecodeError) -> StorageError {
@@ -291,12 +314,7 @@ impl Block {
             })?;
         if crc32c::crc32c(&bytes) != page.crc {
             let end = page.offset + u64::from(page.len);
-            super::PAGES_CORRUPT.inc();
-            return Err(corrupt(
-                &self.path,
-                page.offset,
-                format!("the page up to byte {end} fails its checksum"),
-            ));
+            return Err(self.damaged(page.offset, &format!("the page up to byte {end} fails its checksum")));
         }
         Ok(Arc::from(bytes))
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::io::disk::{Disk, SimDisk};
 use crate::model::{HistogramSample, Labels, Millis, TimeRange, stale_marker};
-use crate::storage::{Columns, Series};
+use crate::storage::{Columns, Series, Summary};
 use crate::tsdb::postings::Selector;
 use crate::tsdb::postings::tests::{label_set, matcher};
 
@@ -138,6 +138,12 @@ proptest! {
                 let expected = cut(&model[&series.labels()], range);
                 prop_assert!(same(&read, &expected), "{}: {:?} is not {:?}", series.labels(), read, expected);
                 prop_assert_eq!(format!("{:?}", series.latest(range).unwrap()), format!("{:?}", expected.latest()));
+                if let Some(found) = series.summary(range).unwrap() {
+                    let mut summary = Summary::of(&expected).expect("statistics stand for finite numbers only");
+                    prop_assert_eq!(found.sum.map(f64::to_bits), Some(Stats::of(&expected.values).sum.to_bits()));
+                    summary.sum = found.sum;
+                    prop_assert_eq!(found, summary);
+                }
                 if !read.is_empty() {
                     with_samples.push(series.labels());
                 }
@@ -308,6 +314,54 @@ fn every_flipped_bit_is_found() {
             "cut at {len}"
         );
     }
+}
+
+#[test]
+fn a_query_of_a_rotten_block_gets_an_error_or_the_right_answer() {
+    let disk = disk();
+    let model = specimen();
+    let meta = write(&disk, &model, 1).unwrap();
+    let written = read_all(&*disk, &dir().join(meta.id.file_name()));
+    let path = dir().join("flipped.block");
+    let (mut refused, mut told) = (0, 0);
+    for at in 0..written.len() {
+        let mut flipped = written.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let _ = disk.remove_file(&path);
+        disk.create(&path).unwrap().write_all_at(&flipped, 0).unwrap();
+        let Ok(block) = Block::open(&*disk, &path, Arc::new(BlockCache::new())) else {
+            refused += 1;
+            continue;
+        };
+        let found = block.select(&[], TimeRange::ALL).unwrap();
+        assert_eq!(
+            found.len(),
+            model.len(),
+            "the index was verified when the block was opened"
+        );
+        let mut columns = Columns::default();
+        let mut whole = 0;
+        for series in found {
+            match series.columns(TimeRange::ALL, &mut columns) {
+                Ok(()) => {
+                    assert!(same(&columns, &model[&series.labels()]), "{} at {at}", series.labels());
+                    whole += 1;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(
+                        error.contains("flipped.block at byte") && error.contains("2023-11-14T22:13"),
+                        "{error}"
+                    );
+                }
+            }
+        }
+        if whole < model.len() {
+            told += 1;
+            assert_eq!(block.damage().len(), 1, "it is remembered for the status page, once");
+        }
+    }
+    assert!(refused > 100 && told > 100, "{refused} refused, {told} told");
 }
 
 #[test]
