@@ -72,7 +72,7 @@ pub(crate) fn decode(
             })
             .collect();
         let mut take = |put: &mut dyn FnMut(&mut FloatHistogram, f64)| {
-            values::decode(cursor, count, count, &mut column)?;
+            values::decode_all(cursor, count, &mut column)?;
             histograms
                 .iter_mut()
                 .zip(&column)

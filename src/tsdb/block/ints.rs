@@ -6,17 +6,21 @@
 //! 2 steps    first zigzag | ( run − 1 varint | change zigzag )* | last run − 1   rare changes: run-length
 //! 3 packed   base zigzag | gcd varint | order | first deltas | blocks of 32: width byte, bits
 //! 4 pco16, 5 pco32, 6 pco64
-//!            base zigzag | gcd varint | pco chunk meta and page                  of (value − base) / gcd, narrowest type
+//!            base zigzag | gcd varint | short `pco_column`                       of (value − base) / gcd, narrowest type
+//! 7 pco16, 8 pco32, 9 pco64
+//!            the same of more than 8,192 numbers: paged `pco_column`
 //! ```
 //! How many numbers there are is known to the reader. Arithmetic wraps, so every `i64` round-trips. Dividing by the
 //! greatest common divisor is the largest single gain on real data (memory gauges are multiples of the page size), and
 //! the narrowest type halves pco's own tables, which dominate short columns.
 
-use pco::wrapped::{FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
+use std::ops::Range;
 
-use super::bits;
+use pco::{ChunkConfig, DeltaSpec, ModeSpec};
+
 use super::wire::{Cursor, DecodeError, put_signed, put_varint};
+use super::wire::{Cursor, DecodeError, put_signed, put_varint};
+use super::{bits, pco_column};
 
 const CONST: u8 = 0;
 const LINEAR: u8 = 1;
@@ -25,6 +29,9 @@ const PACKED: u8 = 3;
 const PCO16: u8 = 4;
 const PCO32: u8 = 5;
 const PCO64: u8 = 6;
+/// What is added to a form when its column is paged.
+const PAGED: u8 = 3;
+const PCO64_PAGED: u8 = PCO64 + PAGED;
 
 /// pco's own default: the study found nothing to gain above it.
 const PCO_LEVEL: usize = 8;
@@ -36,8 +43,6 @@ const ORDER_MAX: usize = 2;
 const DOUBT_BITS: f32 = 0.4;
 /// pco's limit for one chunk; longer columns are split by the writer long before.
 pub(crate) const COUNT_MAX: usize = 1 << 24;
-/// pco decodes in batches of this many.
-const BATCH: usize = 256;
 
 /// Appends the numbers in the smallest of the forms above. There is at least one.
 pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
@@ -73,9 +78,19 @@ pub(crate) fn encode(values: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads the first numbers of a column of `n`, at least `want` of them (all of them when that is cheaper), into `out`,
-/// which is cleared first.
-pub(crate) fn decode(cursor: &mut Cursor<'_>, n: usize, want: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+/// Reads all numbers of a column of `n` into `out`, which is cleared first.
+pub(crate) fn decode_all(cursor: &mut Cursor<'_>, n: usize, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+    decode(cursor, n, 0..n, out).map(|_| ())
+}
+
+/// Reads the numbers `want` of a column of `n`, and as many before and behind them as cost nothing more, into `out`, which
+/// is cleared first. Returns which of the column is the first of `out`.
+pub(crate) fn decode(
+    cursor: &mut Cursor<'_>,
+    n: usize,
+    want: Range<usize>,
+    out: &mut Vec<i64>,
+) -> Result<usize, DecodeError> {
     out.clear();
     if n == 0 || n > COUNT_MAX {
         return Err(DecodeError::Malformed("column length"));
@@ -88,12 +103,17 @@ pub(crate) fn decode(cursor: &mut Cursor<'_>, n: usize, want: usize, out: &mut V
         }
         STEPS => decode_steps(cursor, n, out)?,
         PACKED => decode_packed(cursor, n, out)?,
-        PCO16 => decode_pco::<u16>(cursor, n, want, out, u64::from)?,
-        PCO32 => decode_pco::<u32>(cursor, n, want, out, u64::from)?,
-        PCO64 => decode_pco::<u64>(cursor, n, want, out, |value| value)?,
+        form @ PCO16..=PCO64_PAGED => {
+            let paged = form > PCO64;
+            return match if paged { form - PAGED } else { form } {
+                PCO16 => decode_pco::<u16>(cursor, n, want, paged, out, u64::from),
+                PCO32 => decode_pco::<u32>(cursor, n, want, paged, out, u64::from),
+                _ => decode_pco::<u64>(cursor, n, want, paged, out, |value| value),
+            };
+        }
         _ => return Err(DecodeError::Malformed("integer column")),
     }
-    Ok(())
+    Ok(0)
 }
 
 fn changes(values: &[i64]) -> usize {
@@ -194,16 +214,27 @@ impl Reduced {
     fn encode_pco(&self, order: usize, out: &mut Vec<u8>) {
         let widest = self.values.iter().copied().max().unwrap_or(0);
         if widest <= u64::from(u16::MAX) {
-            self.header(PCO16, out);
             let narrow: Vec<u16> = self.values.iter().map(|value| *value as u16).collect();
-            put_pco(&narrow, order, out);
+            self.put_pco(PCO16, &narrow, order, out);
         } else if widest <= u64::from(u32::MAX) {
-            self.header(PCO32, out);
             let narrow: Vec<u32> = self.values.iter().map(|value| *value as u32).collect();
-            put_pco(&narrow, order, out);
+            self.put_pco(PCO32, &narrow, order, out);
         } else {
-            self.header(PCO64, out);
-            put_pco(&self.values, order, out);
+            self.put_pco(PCO64, &self.values, order, out);
+        }
+    }
+
+    fn put_pco<T: pco::data_types::Number>(&self, form: u8, values: &[T], order: usize, out: &mut Vec<u8>) {
+        let config = ChunkConfig::default()
+            .with_compression_level(PCO_LEVEL)
+            .with_mode_spec(ModeSpec::Classic)
+            .with_delta_spec(DeltaSpec::TryConsecutive(order));
+        if values.len() > pco_column::PAGED_COUNT_MIN {
+            self.header(form + PAGED, out);
+            pco_column::put_paged(values, config, out);
+        } else {
+            self.header(form, out);
+            pco_column::put(values, config, out);
         }
     }
 }
@@ -284,62 +315,23 @@ fn decode_packed(cursor: &mut Cursor<'_>, n: usize, out: &mut Vec<i64>) -> Resul
     Ok(())
 }
 
-/// Appends a pco chunk of one page, without pco's file framing: block and page already say what it would.
-pub(super) fn put_pco<T: pco::data_types::Number>(values: &[T], order: usize, out: &mut Vec<u8>) {
-    let config = ChunkConfig::default()
-        .with_compression_level(PCO_LEVEL)
-        .with_mode_spec(ModeSpec::Classic)
-        .with_delta_spec(DeltaSpec::TryConsecutive(order));
-    put_pco_with(values, config, out);
-}
-
-/// As [`put_pco`], configured by the caller.
-pub(super) fn put_pco_with<T: pco::data_types::Number>(values: &[T], config: ChunkConfig, out: &mut Vec<u8>) {
-    const WHY: &str = "a chunk of 1 to 2^24 numbers in one page is within pco's limits, and a Vec takes every write";
-    let config = config.with_paging_spec(PagingSpec::Exact(vec![values.len()]));
-    let mut chunk = FileCompressor::default().chunk_compressor(values, &config).expect(WHY);
-    chunk.write_meta(&mut *out).expect(WHY);
-    chunk.write_page(0, &mut *out).expect(WHY);
-}
-
-/// pco's format version, which its own header would carry: part of the block format's version.
-const PCO_HEADER: [u8; 2] = [4, 1];
-
-/// Reads the first `want` numbers of a pco chunk of `n`, rounded up to whole batches.
-pub(super) fn take_pco<T: pco::data_types::Number + Default>(
-    cursor: &mut Cursor<'_>,
-    n: usize,
-    want: usize,
-) -> Result<Vec<T>, DecodeError> {
-    let refuse = |error: pco::errors::PcoError| DecodeError::Column(error.to_string());
-    let (file, _) = FileDecompressor::new(&PCO_HEADER[..]).map_err(refuse)?;
-    let (mut chunk, rest) = file.chunk_decompressor::<T, _>(cursor.rest()).map_err(refuse)?;
-    let mut page = chunk.page_decompressor(rest, n).map_err(refuse)?;
-    let count = n.min(want.div_ceil(BATCH).max(1) * BATCH);
-    let mut values = vec![T::default(); count];
-    let progress = page.read(&mut values).map_err(refuse)?;
-    if progress.n_processed != count {
-        return Err(DecodeError::Truncated);
-    }
-    *cursor = Cursor::new(page.into_src());
-    Ok(values)
-}
-
 fn decode_pco<T: pco::data_types::Number + Default>(
     cursor: &mut Cursor<'_>,
     n: usize,
-    want: usize,
+    want: Range<usize>,
+    paged: bool,
     out: &mut Vec<i64>,
     widen: impl Fn(T) -> u64,
-) -> Result<(), DecodeError> {
+) -> Result<usize, DecodeError> {
     let (base, gcd) = (cursor.signed()?, cursor.varint()?);
-    let values = take_pco::<T>(cursor, n, want)?;
-    out.extend(
-        values
-            .into_iter()
-            .map(|value| base.wrapping_add(widen(value).wrapping_mul(gcd) as i64)),
-    );
-    Ok(())
+    let (values, first) = if paged {
+        pco_column::take_paged::<T>(cursor, n, want)?
+    } else {
+        (pco_column::take::<T>(cursor, n, want.end)?, 0)
+    };
+    let values = values.into_iter();
+    out.extend(values.map(|value| base.wrapping_add(widen(value).wrapping_mul(gcd) as i64)));
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -352,7 +344,7 @@ mod tests {
         encode(values, &mut out);
         let mut read = Vec::new();
         let mut cursor = Cursor::new(&out);
-        decode(&mut cursor, values.len(), values.len(), &mut read).unwrap();
+        decode_all(&mut cursor, values.len(), &mut read).unwrap();
         assert_eq!(read, values);
         assert!(cursor.is_empty(), "{} bytes left over", cursor.rest().len());
         out
@@ -392,8 +384,31 @@ mod tests {
         let mut out = Vec::new();
         encode(&values, &mut out);
         let mut read = Vec::new();
-        decode(&mut Cursor::new(&out), values.len(), 300, &mut read).unwrap();
+        decode(&mut Cursor::new(&out), values.len(), 0..300, &mut read).unwrap();
         assert_eq!(read, values[..512]);
+    }
+
+    #[test]
+    fn the_end_of_a_long_column_is_decoded_without_its_beginning() {
+        for factor in [1, 1 << 20, 1 << 40] {
+            let values: Vec<i64> = (0..20_000i64).map(|i| (i * i % 7919) * factor + i % 3).collect();
+            let out = round_trip(&values);
+            let mut read = Vec::new();
+            for want in [0..1, 4095..4097, 8000..9000, 19_990..20_000, 20_000..20_000, 0..20_000] {
+                let mut cursor = Cursor::new(&out);
+                let first = decode(&mut cursor, values.len(), want.clone(), &mut read).unwrap();
+                assert!(cursor.is_empty() && first <= want.start && first + read.len() >= want.end);
+                assert_eq!(read, values[first..first + read.len()]);
+                assert!(
+                    read.len() <= want.len() + 2 * 4096,
+                    "{} numbers for {want:?}",
+                    read.len()
+                );
+            }
+            for len in (0..out.len()).step_by(97) {
+                let _ = decode(&mut Cursor::new(&out[..len]), values.len(), 9000..9001, &mut read);
+            }
+        }
     }
 
     fn column() -> impl Strategy<Value = Vec<i64>> {
@@ -425,7 +440,7 @@ mod tests {
             out.truncate(at.index(out.len()));
             let mut read = Vec::new();
             // pco pads its reads, so a cut inside the last bytes may go unseen here; the page's checksum sees it.
-            if let Ok(()) = decode(&mut Cursor::new(&out), values.len(), values.len(), &mut read) {
+            if let Ok(()) = decode_all(&mut Cursor::new(&out), values.len(), &mut read) {
                 prop_assert_eq!(read.len(), values.len());
             }
         }
@@ -436,12 +451,12 @@ mod tests {
             encode(&values, &mut out);
             let at = at.index(out.len());
             out[at] ^= 1 << bit;
-            let _ = decode(&mut Cursor::new(&out), values.len(), values.len(), &mut Vec::new());
+            let _ = decode_all(&mut Cursor::new(&out), values.len(), &mut Vec::new());
         }
 
         #[test]
         fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in 0usize..1000) {
-            let _ = decode(&mut Cursor::new(&bytes), n, n, &mut Vec::new());
+            let _ = decode_all(&mut Cursor::new(&bytes), n, &mut Vec::new());
         }
     }
 }

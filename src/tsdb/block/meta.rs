@@ -15,8 +15,10 @@ use super::wire::{Cursor, DecodeError, put_bytes, put_signed, put_varint};
 use crate::io::log::Position;
 use crate::model::{Millis, TimeRange};
 
-/// First and last bytes of a block; the last byte is the version of the format.
-pub(crate) const MAGIC: [u8; 8] = *b"CAMPBLK\x01";
+/// First and last bytes of a block; the last byte is the version of the format. Version 2 may page columns and share records.
+pub(crate) const MAGIC: [u8; 8] = *b"CAMPBLK\x02";
+/// Version 1, which is still read: all that it says means the same in version 2.
+pub(crate) const MAGIC_1: [u8; 8] = *b"CAMPBLK\x01";
 /// Footer length, footer checksum, magic.
 pub(crate) const TRAILER_LEN: usize = 16;
 /// A footer is a few hundred bytes; one that says more is not a footer.

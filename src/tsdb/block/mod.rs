@@ -13,6 +13,7 @@ mod histograms;
 mod index;
 mod ints;
 mod meta;
+mod pco_column;
 mod presence;
 mod probe;
 mod read_series;

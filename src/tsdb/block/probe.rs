@@ -20,8 +20,8 @@ pub fn decode_any(bytes: &[u8]) {
     };
     let mut cursor = Cursor::new(rest);
     match kind % 9 {
-        0 => drop(ints::decode(&mut cursor, COUNT, COUNT, &mut Vec::new())),
-        1 => drop(values::decode(&mut cursor, COUNT, COUNT, &mut Vec::new())),
+        0 => drop(ints::decode(&mut cursor, COUNT, COUNT / 2..COUNT, &mut Vec::new())),
+        1 => drop(values::decode(&mut cursor, COUNT, COUNT / 2..COUNT, &mut Vec::new())),
         2 => {
             let times: Vec<i64> = (0..COUNT as i64).collect();
             drop(histograms::decode(&mut cursor, &times, &mut Vec::new()));

@@ -97,9 +97,10 @@ impl BlockSeries {
             match (self.entry.constant, self.entry.stats) {
                 (true, Some(stats)) => columns.values.resize(kept.len(), stats.first),
                 _ => {
-                    values::decode(&mut cursor, track.count as usize, kept.end, &mut columns.values).map_err(rotten)?;
-                    columns.values.truncate(kept.end);
-                    columns.values.drain(..kept.start);
+                    let first = values::decode(&mut cursor, track.count as usize, kept.clone(), &mut columns.values);
+                    let first = first.map_err(rotten)?;
+                    columns.values.truncate(kept.end - first);
+                    columns.values.drain(..kept.start - first);
                 }
             }
         }
@@ -206,7 +207,7 @@ impl Part {
         }
         let starts = track.started.then(|| {
             let (mut starts, count) = (Vec::new(), track.count as usize);
-            ints::decode(&mut Cursor::new(cursor.bytes()?), count, count, &mut starts)?;
+            ints::decode_all(&mut Cursor::new(cursor.bytes()?), count, &mut starts)?;
             Ok(starts)
         });
         Ok(Part {

@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 use super::cache::BlockCache;
 use super::index::Index;
 use super::ints;
-use super::meta::{BlockMeta, FOOTER_LEN_MAX, MAGIC, Section, Sections, TRAILER_LEN, take_footer};
+use super::meta::{BlockMeta, FOOTER_LEN_MAX, MAGIC, MAGIC_1, Section, Sections, TRAILER_LEN, take_footer};
 use super::read_series::BlockSeries;
 use super::series::{Entry, SeriesTable, Symbolic};
 use super::symbols::Symbols;
@@ -273,7 +273,7 @@ impl Block {
             let described = self.times[column as usize];
             let record = self.record(described.offset, described.len)?;
             let (mut times, count) = (Vec::new(), described.count as usize);
-            ints::decode(&mut Cursor::new(record.bytes()), count, count, &mut times)
+            ints::decode_all(&mut Cursor::new(record.bytes()), count, &mut times)
                 .map_err(|error| self.rotten(described.offset, &error))?;
             Ok(Arc::from(times))
         })
@@ -558,13 +558,14 @@ fn footer(bytes: &[u8]) -> Result<(Sections, BlockMeta), Damage> {
     if bytes.len() < MAGIC.len() + TRAILER_LEN {
         return Err(refuse(0, "too short for a block"));
     }
-    if bytes[..MAGIC.len()] != MAGIC {
+    let magic = &bytes[..MAGIC.len()];
+    if *magic != MAGIC && *magic != MAGIC_1 {
         return Err(refuse(0, "does not begin as a block of this version"));
     }
     let (rest, trailer) = bytes.split_at(bytes.len() - TRAILER_LEN);
     let trailer_at = rest.len();
     let word = |at: usize| u32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
-    if trailer[8..] != MAGIC {
+    if trailer[8..] != *magic {
         return Err(refuse(trailer_at, "does not end as a block of this version: cut off?"));
     }
     let len = word(0) as usize;

@@ -5,7 +5,8 @@
 //! group   record offset varint | 16 entries, the last group fewer
 //! entry   schema varint | changed mask varint | value symbol* (of changed values) | flags varint
 //!         [ float track ] [ statistics ] [ histogram track ] | record length varint
-//!         when a column of times stands before the record: [ gap varint ], right after the flags
+//!         right after the flags, when a column of times stands before the record: gap varint;
+//!         when an earlier series has the same record: how far back it stands, varint
 //! track   time column: zigzag difference to the entry before
 //!         when thinned: count varint | first − column's first varint | column's last − last varint
 //! stats   first | [last] | [min] | [max] | [sum]            each left out when a flag says that it equals another
@@ -40,6 +41,7 @@ const FIRST_IS_MIN: u64 = 1 << 11;
 const SUM_IS_PRODUCT: u64 = 1 << 12;
 const STATS_NONE: u64 = 1 << 13;
 const GAP: u64 = 1 << 14;
+const SHARED: u64 = 1 << 15;
 
 /// What is known of a series' floats without decoding them.
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +156,12 @@ pub(crate) fn put_entry(
     out: &mut Vec<u8>,
 ) {
     put_labels(labels, &mut before.labels, out);
-    let gap = entry.offset - before.end;
-    let mut flags = u64::from(gap > 0) * GAP;
+    let gap = entry.offset.checked_sub(before.end);
+    let mut flags = match gap {
+        Some(0) => 0,
+        Some(_) => GAP,
+        None => SHARED,
+    };
     if let Some(track) = &entry.floats {
         flags |= FLOATS | track_flags(track, FLOATS_THINNED, FLOATS_STARTED);
         flags |= u64::from(entry.constant) * FLOATS_CONST;
@@ -166,10 +172,15 @@ pub(crate) fn put_entry(
     let count = entry.floats.map_or(0, |track| track.count);
     flags |= entry.stats.map_or(STATS_NONE, |stats| stats_flags(&stats, count));
     put_varint(out, flags);
-    if gap > 0 {
-        put_varint(out, gap);
+    match gap {
+        Some(gap) => {
+            if gap > 0 {
+                put_varint(out, gap);
+            }
+            before.end = entry.offset + u64::from(entry.len);
+        }
+        None => put_varint(out, before.end - entry.offset),
     }
-    before.end = entry.offset + u64::from(entry.len);
     if let Some(track) = &entry.floats {
         put_track(track, columns, &mut before.times, out);
     }
@@ -393,6 +404,11 @@ impl GroupReader<'_> {
         if flags & GAP != 0 {
             self.record_at = self.record_at.checked_add(self.cursor.varint()?).ok_or(BROKEN)?;
         }
+        let shared = flags & SHARED != 0;
+        let mut offset = self.record_at;
+        if shared {
+            offset = offset.checked_sub(self.cursor.varint()?).ok_or(BROKEN)?;
+        }
         let floats = (flags & FLOATS != 0)
             .then(|| self.take_track(flags & FLOATS_THINNED != 0, flags & FLOATS_STARTED != 0))
             .transpose()?;
@@ -409,10 +425,12 @@ impl GroupReader<'_> {
             constant: flags & FLOATS_CONST != 0,
             stats,
             histograms,
-            offset: self.record_at,
+            offset,
             len,
         };
-        self.record_at = self.record_at.checked_add(u64::from(len)).ok_or(BROKEN)?;
+        if !shared {
+            self.record_at = self.record_at.checked_add(u64::from(len)).ok_or(BROKEN)?;
+        }
         Ok(Some((id, entry)))
     }
 

@@ -222,6 +222,7 @@ fn specimen() -> Model {
         (labels("counter", "a:1"), stale),
         (labels("linear", "a:1"), floats(&|i| (i * 5) as f64)),
         (labels("noise", "a:1"), floats(&|i| (i as f64).sin())),
+        (labels("noise_again", "a:1"), floats(&|i| (i as f64).sin())),
         (labels("steps", "b:1"), floats(&|i| (i / 20) as f64)),
         (labels("thinned", "a:1"), thinned),
         (labels("latency", "a:1"), histograms),
@@ -262,33 +263,98 @@ fn from_hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-const GOLDEN: &str = "tests/golden/tsdb/block-v1.hex";
+/// What releases wrote, the present version last.
+const GOLDEN: [&str; 2] = ["tests/golden/tsdb/block-v1.hex", "tests/golden/tsdb/block-v2.hex"];
 
 #[test]
 fn the_format_of_a_block_stays_as_it_is() {
     let disk = disk();
     let meta = write(&disk, &specimen(), 1).unwrap();
     let written = read_all(&*disk, &dir().join(meta.id.file_name()));
-    update(GOLDEN, to_hex(&written).as_bytes());
-    let golden = from_hex(&String::from_utf8(read_all(&crate::io::disk::OsDisk, &golden_path(GOLDEN))).unwrap());
+    let newest = GOLDEN[GOLDEN.len() - 1];
+    update(newest, to_hex(&written).as_bytes());
     // What any release wrote is read for ever.
-    let path = dir().join(BlockId(2).file_name());
-    disk.create(&path).unwrap().write_all_at(&golden, 0).unwrap();
-    let block = open(&disk, 2);
+    for (golden, id) in GOLDEN.into_iter().zip(2..) {
+        let bytes = from_hex(&String::from_utf8(read_all(&crate::io::disk::OsDisk, &golden_path(golden))).unwrap());
+        let path = dir().join(BlockId(id).file_name());
+        disk.create(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+        let block = open(&disk, id);
+        block.verify().unwrap();
+        let mut columns = Columns::default();
+        for series in block.all_series() {
+            let series = series.unwrap();
+            series.columns(TimeRange::ALL, &mut columns).unwrap();
+            assert!(same(&columns, &specimen()[&series.labels()]), "{}", series.labels());
+        }
+        if golden == newest {
+            assert_eq!(block.meta().series as usize, specimen().len());
+            assert_eq!(to_hex(&written), to_hex(&bytes), "the same version writes the same bytes");
+        }
+    }
+}
+
+#[test]
+fn a_day_of_seconds_is_read_by_its_pages() {
+    let disk = disk();
+    let times: Vec<i64> = (0..20_000).map(|i| 1_700_000_000_000 + i * 1000).collect();
+    let columns = |of: &dyn Fn(i64) -> f64| Columns {
+        times: times.clone(),
+        values: (0..20_000).map(of).collect(),
+        ..Columns::default()
+    };
+    let labels = |name: &str| Labels::from_pairs([("__name__", name)]);
+    let mut stale = columns(&|i| (i * i % 7919) as f64);
+    stale.values[11_111] = stale_marker();
+    let model = Model::from([
+        (labels("integers"), columns(&|i| (i * i % 7919) as f64)),
+        (labels("cents"), columns(&|i| (i * i % 7919) as f64 / 100.0)),
+        (labels("floats"), columns(&|i| (i as f64).sin())),
+        (labels("stale"), stale),
+    ]);
+    write(&disk, &model, 1).unwrap();
+    let block = open(&disk, 1);
     block.verify().unwrap();
-    let mut columns = Columns::default();
-    for series in block.all_series() {
-        let series = series.unwrap();
-        series.columns(TimeRange::ALL, &mut columns).unwrap();
-        assert!(same(&columns, &specimen()[&series.labels()]), "{}", series.labels());
+    let mut read = Columns::default();
+    for (from, to) in [(0, 0), (4000, 4200), (12_345, 12_346), (19_700, 19_999), (0, 19_999)] {
+        let range = TimeRange {
+            min: Millis(times[from]),
+            max: Millis(times[to]),
+        };
+        for series in block.select(&[], range).unwrap() {
+            series.columns(range, &mut read).unwrap();
+            assert!(same(&read, &cut(&model[&series.labels()], range)), "{} {range:?}", series.labels());
+        }
     }
-    if block.meta().writer == meta.writer {
-        assert_eq!(
-            to_hex(&written),
-            to_hex(&golden),
-            "the same release writes the same bytes"
-        );
-    }
+}
+
+#[test]
+fn what_is_exported_under_two_names_is_stored_once() {
+    let disk = disk();
+    let columns = |seed: i64| Columns {
+        times: (0..480).map(|i| i * 15_000).collect(),
+        values: (0..480).map(|i| (i * seed * 7919 % 1000) as f64).collect(),
+        ..Columns::default()
+    };
+    let bytes = |seeds: &[i64]| {
+        let model = seeds.iter().zip(0..).map(|(seed, number)| {
+            let labels = Labels::from_pairs([("__name__", format!("m{number:02}").as_str())]);
+            (labels, columns(*seed))
+        });
+        let (model, id) = (model.collect::<Model>(), seeds.iter().sum::<i64>() as u64);
+        let meta = write(&disk, &model, id).unwrap();
+        let block = open(&disk, id);
+        block.verify().unwrap();
+        let mut read = Columns::default();
+        for series in block.select(&[], TimeRange::ALL).unwrap() {
+            series.columns(TimeRange::ALL, &mut read).unwrap();
+            assert!(same(&read, &model[&series.labels()]), "{}", series.labels());
+        }
+        meta.bytes
+    };
+    let one = bytes(&[3]);
+    // Records that stand before, behind and between those that are shared, over more than one group of the table.
+    let many: Vec<i64> = (0..40).map(|i| if i % 3 == 1 { 7 } else { 3 }).collect();
+    assert!(bytes(&many) < 3 * one, "{} bytes, one alone takes {one}", bytes(&[3, 7, 3]));
 }
 
 #[test]

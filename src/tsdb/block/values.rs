@@ -4,7 +4,7 @@
 //! form u8    bit 7: exceptions stand first
 //!            0 to 18: integers (`ints`) to be divided by 10^form
 //!            19 to 27: integers to be multiplied by 10^(18 − form), 28: to be divided by 1000 twice
-//!            29: there is nothing but exceptions   30: one number, 8 bytes   31: pco over f64
+//!            29: there is nothing but exceptions   30: one number, 8 bytes   31: short, 32: paged `pco_column` of f64
 //! exceptions `presence` of n | ( kind u8 | bits u64 when kind is 4 | run − 1 varint )*
 //!            kind 0 stale marker, 1 +Inf, 2 −Inf, 3 −0, 4 any other bits
 //! ```
@@ -13,17 +13,20 @@
 //! Each number is tried before any of it is relied upon. What is no such number (a stale marker, NaN, infinities, −0, a stray full-precision
 //! value) is an exception beside the column, so that one marker does not turn 5,000 integers into floats.
 
+use std::ops::Range;
+
 use pco::{ChunkConfig, DeltaSpec};
 
-use super::ints;
 use super::presence::Presence;
 use super::wire::{Cursor, DecodeError, put_varint};
+use super::{ints, pco_column};
 use crate::model::{is_stale, stale_marker};
 
 const EXCEPTIONS: u8 = 0x80;
 const NOTHING: u8 = 29;
 const CONST: u8 = 30;
 const PCO: u8 = 31;
+const PCO_PAGED: u8 = 32;
 /// The largest decimal exponent tried; with more digits than 2^53 holds nothing would fit.
 const EXPONENT_MAX: u8 = 18;
 /// The first form that multiplies, by 0.1.
@@ -66,8 +69,19 @@ pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
     encode_plain(&rest, plain.form, out);
 }
 
-/// Reads the first numbers of a column of `n`, at least `want` of them, to `out`, which is cleared first.
-pub(crate) fn decode(cursor: &mut Cursor<'_>, n: usize, want: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+/// Reads all numbers of a column of `n` into `out`, which is cleared first.
+pub(crate) fn decode_all(cursor: &mut Cursor<'_>, n: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    decode(cursor, n, 0..n, out).map(|_| ())
+}
+
+/// Reads the numbers `want` of a column of `n`, and as many before and behind them as cost nothing more, into `out`, which
+/// is cleared first. Returns which of the column is the first of `out`.
+pub(crate) fn decode(
+    cursor: &mut Cursor<'_>,
+    n: usize,
+    want: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<usize, DecodeError> {
     out.clear();
     if n == 0 || n > ints::COUNT_MAX {
         return Err(DecodeError::Malformed("column length"));
@@ -78,9 +92,12 @@ pub(crate) fn decode(cursor: &mut Cursor<'_>, n: usize, want: usize, out: &mut V
     }
     let exceptions = Presence::decode(cursor, n)?;
     let odd = decode_exceptions(cursor, exceptions.len())?;
-    decode_plain(cursor, form & !EXCEPTIONS, n - exceptions.len(), n, out)?;
+    let rest = n
+        .checked_sub(exceptions.len())
+        .ok_or(DecodeError::Malformed("exceptions"))?;
+    decode_plain(cursor, form & !EXCEPTIONS, rest, 0..rest, out)?;
     spread(out, &exceptions, &odd, n);
-    Ok(())
+    Ok(0)
 }
 
 /// Whether a number may stand in an integer or float column, rather than beside it.
@@ -111,6 +128,7 @@ impl Plain {
                 form,
                 misfits: misfits > 0,
             },
+            None if values.len() > pco_column::PAGED_COUNT_MIN => sure(PCO_PAGED),
             None => sure(PCO),
         }
     }
@@ -206,7 +224,8 @@ fn encode_plain(values: &[f64], form: u8, out: &mut Vec<u8>) {
     match form {
         NOTHING => {}
         CONST => out.extend(values[0].to_bits().to_le_bytes()),
-        PCO => ints::put_pco_with(values, float_config(values), out),
+        PCO => pco_column::put(values, float_config(), out),
+        PCO_PAGED => pco_column::put_paged(values, float_config(), out),
         form => {
             let integers: Vec<i64> = values
                 .iter()
@@ -217,7 +236,7 @@ fn encode_plain(values: &[f64], form: u8, out: &mut Vec<u8>) {
     }
 }
 
-fn float_config(_values: &[f64]) -> ChunkConfig {
+fn float_config() -> ChunkConfig {
     ChunkConfig::default().with_delta_spec(DeltaSpec::Auto)
 }
 
@@ -225,16 +244,18 @@ fn decode_plain(
     cursor: &mut Cursor<'_>,
     form: u8,
     n: usize,
-    want: usize,
+    want: Range<usize>,
     out: &mut Vec<f64>,
-) -> Result<(), DecodeError> {
+) -> Result<usize, DecodeError> {
+    let mut first = 0;
     match form {
         NOTHING if n == 0 => {}
         CONST => out.resize(n, f64::from_bits(cursor.u64()?)),
-        PCO if n > 0 => *out = ints::take_pco(cursor, n, want)?,
+        PCO if n > 0 => *out = pco_column::take(cursor, n, want.end)?,
+        PCO_PAGED if n > 0 => (*out, first) = pco_column::take_paged(cursor, n, want)?,
         form if form <= TWICE_THOUSAND => {
             let mut integers = Vec::new();
-            ints::decode(cursor, n, want, &mut integers)?;
+            first = ints::decode(cursor, n, want, &mut integers)?;
             // One loop for each arithmetic, so that the compiler makes vectors of it.
             let integers = integers.into_iter();
             match form {
@@ -252,7 +273,7 @@ fn decode_plain(
         }
         _ => return Err(DecodeError::Malformed("value column")),
     }
-    Ok(())
+    Ok(first)
 }
 
 fn encode_exceptions(values: &[f64], exceptions: &Presence, out: &mut Vec<u8>) {
@@ -323,7 +344,7 @@ mod tests {
         encode(values, &mut out);
         let mut read = Vec::new();
         let mut cursor = Cursor::new(&out);
-        decode(&mut cursor, values.len(), values.len(), &mut read).unwrap();
+        decode_all(&mut cursor, values.len(), &mut read).unwrap();
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&read), bits(values));
         assert!(cursor.is_empty(), "{} bytes left over", cursor.rest().len());
@@ -426,7 +447,7 @@ mod tests {
             let mut out = Vec::new();
             encode(&values, &mut out);
             out.truncate(at.index(out.len()));
-            prop_assert!(decode(&mut Cursor::new(&out), values.len(), values.len(), &mut Vec::new()).is_err());
+            prop_assert!(decode_all(&mut Cursor::new(&out), values.len(), &mut Vec::new()).is_err());
         }
 
         #[test]
@@ -435,7 +456,7 @@ mod tests {
             encode(&values, &mut out);
             let at = at.index(out.len());
             out[at] ^= 1 << bit;
-            let _ = decode(&mut Cursor::new(&out), values.len(), values.len(), &mut Vec::new());
+            let _ = decode_all(&mut Cursor::new(&out), values.len(), &mut Vec::new());
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::storage::{Columns, StorageError};
 const PAGE_BYTES: usize = 64 << 10;
 /// Times encoded in no more bytes than this get a column of their own.
 const GRID_BYTES_MAX: usize = 16;
+/// Shorter records are not looked for among those before: what names a place costs nearly as much.
+const SHARED_BYTES_MIN: usize = 48;
 /// Ending of files under construction; whoever opens the directory removes them.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
@@ -104,6 +106,8 @@ pub struct BlockWriter {
     times: TimeColumns,
     symbols: SymbolSet,
     schemas: HashMap<Vec<u32>, u32>,
+    /// Where each long record stands, by its hash.
+    records: HashMap<u128, (u64, u32)>,
     entries: Vec<(Entry, Symbolic)>,
     last: Option<Labels>,
     floats: u64,
@@ -188,6 +192,7 @@ impl BlockWriter {
             times: TimeColumns::default(),
             symbols: SymbolSet::default(),
             schemas: HashMap::new(),
+            records: HashMap::new(),
             entries: Vec::new(),
             last: None,
             floats: 0,
@@ -230,7 +235,7 @@ impl BlockWriter {
                 },
             ));
         }
-        let (offset, len) = self.put_record(&record)?;
+        let (offset, len) = self.put_shared(&record)?;
         let entry = Entry {
             floats,
             constant,
@@ -387,6 +392,20 @@ impl BlockWriter {
         self.times.by_hash.insert(hash, id);
         self.times.offer_base(source, Base { column: id, bytes });
         Ok((id, None))
+    }
+
+    /// Appends a series' record, unless the block has the same bytes already: some metrics are exported under two names.
+    fn put_shared(&mut self, record: &[u8]) -> Result<(u64, u32), WriteError> {
+        if record.len() < SHARED_BYTES_MIN {
+            return self.put_record(record);
+        }
+        let hash = xxhash_rust::xxh3::xxh3_128_with_seed(record, self.new.seed);
+        if let Some(place) = self.records.get(&hash) {
+            return Ok(*place);
+        }
+        let place = self.put_record(record)?;
+        self.records.insert(hash, place);
+        Ok(place)
     }
 
     /// Appends bytes that are never split, and returns where they stand.
@@ -551,7 +570,7 @@ impl Base {
             return None;
         }
         let (mut base, n) = (Vec::new(), column.count as usize);
-        ints::decode(&mut Cursor::new(&self.bytes), n, n, &mut base).expect("the column was encoded here");
+        ints::decode_all(&mut Cursor::new(&self.bytes), n, &mut base).expect("the column was encoded here");
         let mut presence = Presence::default();
         let mut slots = (0u32..).zip(base);
         for at in times {
