@@ -3,7 +3,8 @@
 
     benches/bytes.py --campanile target/release/campanile --victoria victoria-metrics --capture node-15s.tsv
     benches/bytes.py ... --capture node-15s.tsv --align 15000        times rounded to the interval
-    benches/bytes.py ... --load devops --ticks 8640 --span 24h       what `benches/load.rs` generates
+    benches/bytes.py ... --capture node-1s.tsv --jitter 5            as late as a busy scraper: 0 to 5 ms, the same for all series
+    benches/bytes.py ... --load devops --load-args --ticks 5760 --span 24h --until 4h --batch 20      what benches/load.rs makes
 
 Both servers are stopped before their directories are measured. Campanile: all of `blocks/` (samples of the last hours
 stay in the log, so one sample of a series of its own is sent last, at the present time, and the data ends hours earlier).
@@ -12,6 +13,7 @@ VictoriaMetrics: `data/` and `indexdb/`, after its forced flush and merge. Pytho
 import argparse
 import http.client
 import os
+import random
 import re
 import shutil
 import struct
@@ -54,7 +56,7 @@ def labels_of(name, extra):
     return b"".join(field(1, field(1, k.encode()) + field(2, v.encode())) for k, v in sorted(labels.items()))
 
 
-def read_capture(path, align, end):
+def read_capture(path, align, jitter, end):
     """Returns encoded labels with times and values of each series, moved so that the last scrape is at `end`."""
     names, series, now = {}, {}, {}
     scrapes = []
@@ -70,6 +72,7 @@ def read_capture(path, align, end):
     if align:
         shift = shift // align * align
     last = None
+    late = random.Random(7)
     for at, rest in scrapes:
         for pair in rest:
             index, _, value = pair.partition("=")
@@ -78,6 +81,7 @@ def read_capture(path, align, end):
             else:
                 now[index] = float(value)
         at = (at + align // 2) // align * align if align else at
+        at += late.randint(0, jitter)
         if at == last:
             continue  # Two scrapes that round to one time.
         last = at
@@ -151,9 +155,8 @@ def metric(port, name):
 def feed(args, port, send, pid):
     """Sends the data set; returns how many samples it has."""
     if args.load:
-        command = ["cargo", "bench", "--quiet", "--bench", "load", "--", "--url", f"http://127.0.0.1:{port}"]
-        command += ["--pid", str(pid), "--data", args.load, "--ticks", str(args.ticks), *args.load_args]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command = [*args.generator.split(), "--url", f"http://127.0.0.1:{port}", "--pid", str(pid), "--data", args.load]
+        said = subprocess.run([*command, *args.load_args], check=True, capture_output=True, text=True).stdout
         print(said.strip())
         return int(re.search(r"(\d+) samples,", said)[1])
     samples = 0
@@ -188,11 +191,11 @@ def campanile(args, directory, series):
     finally:
         process.terminate()
         process.wait(60)
-    said = subprocess.run([args.campanile, "tsdb", "list", "--layout", directory], capture_output=True, text=True).stdout
+    blocks = os.path.join(directory, "tsdb", "blocks")
+    said = subprocess.run([args.campanile, "tsdb", "list", "--layout", blocks], capture_output=True, text=True).stdout
     print(said)
-    find = [os.path.join(at, "blocks") for at, names, _ in os.walk(directory) if "blocks" in names]
     held = sum(int(row.split()[5]) for row in said.split("\n") if re.match(r"\d{16} ", row))
-    return samples, held, {"blocks": size_of(find[0])}
+    return samples, held, {"blocks": size_of(blocks)}
 
 
 def victoria(args, directory, series):
@@ -222,16 +225,17 @@ def main():
     parser.add_argument("--victoria", help="VictoriaMetrics's binary")
     parser.add_argument("--capture", help="a file of capture.py")
     parser.add_argument("--align", type=int, default=0, help="round times to so many milliseconds")
+    parser.add_argument("--jitter", type=int, default=0, help="times are late by up to so many milliseconds")
     parser.add_argument("--load", help="a data set of benches/load.rs instead")
-    parser.add_argument("--ticks", type=int, default=1000)
     parser.add_argument("--load-args", nargs=argparse.REMAINDER, default=[], help="more arguments of benches/load.rs, last")
+    parser.add_argument("--generator", default="cargo bench --quiet --bench load --", help="how benches/load.rs is started")
     parser.add_argument("--port", type=int, default=9490, help="this port and the next are used")
     parser.add_argument("--rest", type=int, default=10, help="so many looks without a compaction mean that all is done")
     parser.add_argument("--dir", default=None, help="where the servers' directories are made, and removed again")
     args = parser.parse_args()
     args.dir = tempfile.mkdtemp(prefix="bytes-", dir=args.dir)
     end = int(time.time() * 1000) // (2 * HOUR) * 2 * HOUR - 2 * HOUR
-    series = read_capture(args.capture, args.align, end) if args.capture else None
+    series = read_capture(args.capture, args.align, args.jitter, end) if args.capture else None
     if series:
         print(f"{args.capture}: {len(series)} series, {sum(len(times) for _, times, _ in series)} samples")
     totals = {}

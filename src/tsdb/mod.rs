@@ -7,6 +7,7 @@
 mod append;
 pub mod block;
 mod block_set;
+mod block_set_open;
 #[cfg(test)]
 mod block_set_tests;
 mod chunk;

@@ -19,7 +19,6 @@ use std::ops::Range;
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 use super::wire::{Cursor, DecodeError, put_signed, put_varint};
-use super::wire::{Cursor, DecodeError, put_signed, put_varint};
 use super::{bits, pco_column};
 
 const CONST: u8 = 0;

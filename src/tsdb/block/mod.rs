@@ -11,14 +11,17 @@ pub(crate) mod bits;
 mod cache;
 mod histograms;
 mod index;
+mod interning;
 mod ints;
 mod meta;
+mod open;
 mod pco_column;
 mod presence;
 mod probe;
 mod read_series;
 mod reader;
 mod series;
+mod stats;
 mod symbols;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -34,7 +37,7 @@ pub(crate) use meta::{put_meta, take_meta};
 pub use probe::decode_any;
 pub use read_series::BlockSeries;
 pub use reader::{AllSeries, Block};
-pub use series::Stats;
+pub use stats::Stats;
 
 pub use writer::{BlockWriter, SeriesData, WriteError, write_block};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::presence::Presence;
 use super::reader::Block;
-use super::series::{Entry, Stats, Track};
+use super::series::{Entry, Track};
+use super::stats::Stats;
 use super::wire::{Cursor, DecodeError};
 use super::{histograms, ints, values};
 use crate::model::{Labels, Millis, Sample, TimeRange};

@@ -9,13 +9,14 @@
 //!         when an earlier series has the same record: how far back it stands, varint
 //! track   time column: zigzag difference to the entry before
 //!         when thinned: count varint | first − column's first varint | column's last − last varint
-//! stats   first | [last] | [min] | [max] | [sum]            each left out when a flag says that it equals another
+//! stats   as `stats` has them
 //! ```
 //! Sorted by labels. A schema is a list of label names; an entry names only the values that differ from the entry
 //! before (a bit a label), so that ten labels cost about four bytes. Groups of 16 can be read by themselves.
 
 use bytes::Bytes;
 
+use super::stats::{self, Stats};
 use super::times::TimeColumn;
 use super::wire::{Cursor, DecodeError, put_signed, put_varint, unzigzag};
 use crate::model::Millis;
@@ -27,73 +28,15 @@ const MASKED_MAX: usize = 63;
 const BROKEN: DecodeError = DecodeError::Malformed("series table");
 
 const FLOATS: u64 = 1;
-const FLOATS_CONST: u64 = 1 << 1;
+pub(super) const FLOATS_CONST: u64 = 1 << 1;
 const FLOATS_THINNED: u64 = 1 << 2;
 const FLOATS_STARTED: u64 = 1 << 3;
 const HISTOGRAMS: u64 = 1 << 4;
 const HISTOGRAMS_THINNED: u64 = 1 << 5;
 const HISTOGRAMS_STARTED: u64 = 1 << 6;
-const STATS_INEXACT: u64 = 1 << 7;
-const LAST_IS_MAX: u64 = 1 << 8;
-const LAST_IS_MIN: u64 = 1 << 9;
-const FIRST_IS_MAX: u64 = 1 << 10;
-const FIRST_IS_MIN: u64 = 1 << 11;
-const SUM_IS_PRODUCT: u64 = 1 << 12;
 const STATS_NONE: u64 = 1 << 13;
 const GAP: u64 = 1 << 14;
 const SHARED: u64 = 1 << 15;
-
-/// What is known of a series' floats without decoding them.
-#[derive(Clone, Copy, Debug)]
-pub struct Stats {
-    /// The oldest value, which may be a stale marker or NaN.
-    pub first: f64,
-    /// The newest value, likewise.
-    pub last: f64,
-    /// The smallest finite number; `first` when there is none.
-    pub min: f64,
-    /// The largest finite number; `first` when there is none.
-    pub max: f64,
-    /// The sum of the finite numbers in order of time, compensated (Neumaier), as `sum_over_time` computes it.
-    pub sum: f64,
-    /// Whether all samples are finite numbers: only then do `min`, `max` and `sum` stand for all of them.
-    pub exact: bool,
-}
-
-impl Stats {
-    /// Computes the statistics of at least one value.
-    pub(crate) fn of(values: &[f64]) -> Stats {
-        let mut stats = Stats {
-            first: values[0],
-            last: values[values.len() - 1],
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            sum: 0.0,
-            exact: true,
-        };
-        let mut lost = 0.0;
-        for &value in values {
-            if !value.is_finite() {
-                stats.exact = false;
-                continue;
-            }
-            stats.min = stats.min.min(value);
-            stats.max = stats.max.max(value);
-            let sum = stats.sum + value;
-            lost += if stats.sum.abs() >= value.abs() {
-                stats.sum - sum + value
-            } else {
-                value - sum + stats.sum
-            };
-            stats.sum = sum;
-        }
-        stats.sum += lost;
-        if stats.min > stats.max {
-            (stats.min, stats.max) = (stats.first, stats.first);
-        }
-        stats
-    }
-}
 
 /// The samples of one kind: their times and how many.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +113,7 @@ pub(crate) fn put_entry(
         flags |= HISTOGRAMS | track_flags(track, HISTOGRAMS_THINNED, HISTOGRAMS_STARTED);
     }
     let count = entry.floats.map_or(0, |track| track.count);
-    flags |= entry.stats.map_or(STATS_NONE, |stats| stats_flags(&stats, count));
+    flags |= entry.stats.map_or(STATS_NONE, |stats| stats::flags_of(&stats, count));
     put_varint(out, flags);
     match gap {
         Some(gap) => {
@@ -185,7 +128,7 @@ pub(crate) fn put_entry(
         put_track(track, columns, &mut before.times, out);
     }
     if let Some(stats) = &entry.stats {
-        put_stats(stats, flags, out);
+        stats::put(stats, flags, out);
     }
     if let Some(track) = &entry.histograms {
         put_track(track, columns, &mut before.times, out);
@@ -222,88 +165,6 @@ fn put_track(track: &Track, columns: &[TimeColumn], last_times: &mut u32, out: &
         put_varint(out, u64::from(track.count));
         put_varint(out, track.first.0.wrapping_sub(column.first.0) as u64);
         put_varint(out, column.last.0.wrapping_sub(track.last.0) as u64);
-    }
-}
-
-fn stats_flags(stats: &Stats, count: u32) -> u64 {
-    let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
-    let flag = |is: bool, flag: u64| u64::from(is) * flag;
-    flag(!stats.exact, STATS_INEXACT)
-        | flag(same(stats.last, stats.max), LAST_IS_MAX)
-        | flag(same(stats.last, stats.min), LAST_IS_MIN)
-        | flag(same(stats.first, stats.max), FIRST_IS_MAX)
-        | flag(same(stats.first, stats.min), FIRST_IS_MIN)
-        | flag(same(stats.first * f64::from(count), stats.sum), SUM_IS_PRODUCT)
-}
-
-fn put_stats(stats: &Stats, flags: u64, out: &mut Vec<u8>) {
-    put_number(stats.first, out);
-    if flags & FLOATS_CONST == 0 {
-        put_number(stats.last, out);
-    }
-    if flags & (LAST_IS_MIN | FIRST_IS_MIN) == 0 {
-        put_number(stats.min, out);
-    }
-    if flags & (LAST_IS_MAX | FIRST_IS_MAX) == 0 {
-        put_number(stats.max, out);
-    }
-    if flags & SUM_IS_PRODUCT == 0 {
-        put_number(stats.sum, out);
-    }
-}
-
-fn take_stats(cursor: &mut Cursor<'_>, flags: u64, count: u32) -> Result<Stats, DecodeError> {
-    let first = take_number(cursor)?;
-    let last = if flags & FLOATS_CONST == 0 {
-        take_number(cursor)?
-    } else {
-        first
-    };
-    let mut bound = |is_last: u64, is_first: u64| {
-        if flags & is_last != 0 {
-            Ok(last)
-        } else if flags & is_first != 0 {
-            Ok(first)
-        } else {
-            take_number(cursor)
-        }
-    };
-    let min = bound(LAST_IS_MIN, FIRST_IS_MIN)?;
-    let max = bound(LAST_IS_MAX, FIRST_IS_MAX)?;
-    let sum = if flags & SUM_IS_PRODUCT == 0 {
-        take_number(cursor)?
-    } else {
-        first * f64::from(count)
-    };
-    let exact = flags & STATS_INEXACT == 0;
-    Ok(Stats {
-        first,
-        last,
-        min,
-        max,
-        sum,
-        exact,
-    })
-}
-
-/// Appends a double: decimals of few digits in few bytes (`exponent | integer zigzag`), else `255 | bits`.
-fn put_number(value: f64, out: &mut Vec<u8>) {
-    match super::values::to_decimal(value) {
-        Some((exponent, integer)) if integer.unsigned_abs() < 1 << 55 => {
-            out.push(exponent);
-            put_signed(out, integer);
-        }
-        _ => {
-            out.push(255);
-            out.extend(value.to_bits().to_le_bytes());
-        }
-    }
-}
-
-fn take_number(cursor: &mut Cursor<'_>) -> Result<f64, DecodeError> {
-    match cursor.byte()? {
-        255 => Ok(f64::from_bits(cursor.u64()?)),
-        exponent => super::values::from_decimal(exponent, cursor.signed()?).ok_or(BROKEN),
     }
 }
 
@@ -414,7 +275,7 @@ impl GroupReader<'_> {
             .transpose()?;
         let count = floats.map_or(0, |track| track.count);
         let stats = (flags & STATS_NONE == 0)
-            .then(|| take_stats(&mut self.cursor, flags, count))
+            .then(|| stats::take(&mut self.cursor, flags, count))
             .transpose()?;
         let histograms = (flags & HISTOGRAMS != 0)
             .then(|| self.take_track(flags & HISTOGRAMS_THINNED != 0, flags & HISTOGRAMS_STARTED != 0))
@@ -490,27 +351,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn a_sum_is_compensated_and_markers_are_left_out() {
-        let stats = Stats::of(&[1.0, 1e100, 1.0, -1e100]);
-        assert!((stats.sum, stats.min, stats.max, stats.exact) == (2.0, -1e100, 1e100, true));
-        let stats = Stats::of(&[1.0, crate::model::stale_marker()]);
-        assert!(!stats.exact && stats.last.is_nan() && stats.sum == 1.0);
-    }
-
     proptest! {
-        #[test]
-        fn numbers_read_back_bit_for_bit(bits in any::<u64>(), cents in any::<i32>()) {
-            for value in [f64::from_bits(bits), f64::from(cents) / 100.0, f64::from(cents)] {
-                let mut out = Vec::new();
-                put_number(value, &mut out);
-                let mut cursor = Cursor::new(&out);
-                prop_assert_eq!(take_number(&mut cursor).unwrap().to_bits(), value.to_bits());
-                prop_assert!(cursor.is_empty());
-            }
-
-        }
-
         #[test]
         fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(table) = SeriesTable::new(bytes.into())

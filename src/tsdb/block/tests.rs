@@ -288,7 +288,11 @@ fn the_format_of_a_block_stays_as_it_is() {
         }
         if golden == newest {
             assert_eq!(block.meta().series as usize, specimen().len());
-            assert_eq!(to_hex(&written), to_hex(&bytes), "the same version writes the same bytes");
+            assert_eq!(
+                to_hex(&written),
+                to_hex(&bytes),
+                "the same version writes the same bytes"
+            );
         }
     }
 }
@@ -322,7 +326,11 @@ fn a_day_of_seconds_is_read_by_its_pages() {
         };
         for series in block.select(&[], range).unwrap() {
             series.columns(range, &mut read).unwrap();
-            assert!(same(&read, &cut(&model[&series.labels()], range)), "{} {range:?}", series.labels());
+            assert!(
+                same(&read, &cut(&model[&series.labels()], range)),
+                "{} {range:?}",
+                series.labels()
+            );
         }
     }
 }
@@ -354,7 +362,11 @@ fn what_is_exported_under_two_names_is_stored_once() {
     let one = bytes(&[3]);
     // Records that stand before, behind and between those that are shared, over more than one group of the table.
     let many: Vec<i64> = (0..40).map(|i| if i % 3 == 1 { 7 } else { 3 }).collect();
-    assert!(bytes(&many) < 3 * one, "{} bytes, one alone takes {one}", bytes(&[3, 7, 3]));
+    assert!(
+        bytes(&many) < 3 * one,
+        "{} bytes, one alone takes {one}",
+        bytes(&[3, 7, 3])
+    );
 }
 
 #[test]

@@ -432,14 +432,17 @@ mod tests {
         }
 
         #[test]
-        fn a_wanted_prefix_is_the_prefix(values in column(), at in any::<prop::sample::Index>()) {
+        fn a_wanted_stretch_is_the_stretch(
+            values in column(), from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(),
+        ) {
             let mut out = Vec::new();
             encode(&values, &mut out);
-            let want = at.index(values.len()) + 1;
+            let (from, to) = (from.index(values.len()), to.index(values.len()));
+            let want = from.min(to)..from.max(to) + 1;
             let mut read = Vec::new();
-            decode(&mut Cursor::new(&out), values.len(), want, &mut read).unwrap();
-            prop_assert!(read.len() >= want && read.len() <= values.len());
-            prop_assert!(read.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
+            let first = decode(&mut Cursor::new(&out), values.len(), want.clone(), &mut read).unwrap();
+            prop_assert!(first <= want.start && want.end <= first + read.len() && first + read.len() <= values.len());
+            prop_assert!(read.iter().zip(&values[first..]).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
 
         #[test]

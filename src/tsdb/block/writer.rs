@@ -4,7 +4,6 @@
 //! and one base column of times a source. The file is written under a temporary name, synced, linked to its own, and its
 //! directory synced: a crash leaves either the block or garbage that nobody refers to.
 
-use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,11 +11,13 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use super::interning::{Base, SymbolSet, TimeColumns, source};
 use super::meta::{BlockMeta, MAGIC, NewBlock, Section, Sections, put_footer};
 use super::presence::Presence;
-use super::series::{Entry, GROUP, Stats, Symbolic, Track, put_entry, put_group, put_table};
+use super::series::{Entry, GROUP, Symbolic, Track, put_entry, put_group, put_table};
+use super::stats::Stats;
 use super::times::{TimeColumn, put_directory};
-use super::wire::{Cursor, put_bytes, put_varint};
+use super::wire::{put_bytes, put_varint};
 use super::{histograms, index, ints, symbols, values};
 use crate::io::disk::{Disk, DiskFile};
 use crate::model::{Labels, Millis, TimeRange};
@@ -114,54 +115,6 @@ pub struct BlockWriter {
     histograms: u64,
     range: Option<TimeRange>,
     finished: bool,
-}
-
-/// Strings in the order of their first use.
-#[derive(Default)]
-struct SymbolSet {
-    ids: HashMap<Arc<str>, u32>,
-    strings: Vec<Arc<str>>,
-}
-
-impl SymbolSet {
-    fn intern(&mut self, string: &str) -> u32 {
-        if let Some(id) = self.ids.get(string) {
-            return *id;
-        }
-        let id = self.strings.len() as u32;
-        let string: Arc<str> = string.into();
-        self.ids.insert(string.clone(), id);
-        self.strings.push(string);
-        id
-    }
-
-    /// Returns the strings sorted, and for each id its place among them.
-    fn sorted(&self) -> (Vec<&str>, Vec<u32>) {
-        let mut order: Vec<u32> = (0..self.strings.len() as u32).collect();
-        order.sort_unstable_by(|a, b| self.strings[*a as usize].cmp(&self.strings[*b as usize]));
-        let mut ranks = vec![0; order.len()];
-        for (rank, id) in order.iter().enumerate() {
-            ranks[*id as usize] = rank as u32;
-        }
-        (order.iter().map(|id| &*self.strings[*id as usize]).collect(), ranks)
-    }
-}
-
-/// The distinct vectors of times, and for each source the longest.
-#[derive(Default)]
-struct TimeColumns {
-    columns: Vec<TimeColumn>,
-    by_hash: HashMap<u128, u32>,
-    /// The column that series of a source are compared with when they missed a scrape; encoded, since there is one for
-    /// each of thousands of targets.
-    bases: HashMap<u64, Base>,
-    /// The longest column of all, for data that is aligned across sources.
-    longest: Option<u64>,
-}
-
-struct Base {
-    column: u32,
-    bytes: Vec<u8>,
 }
 
 impl BlockWriter {
@@ -524,62 +477,5 @@ impl Drop for BlockWriter {
             // Best effort: whoever opens the directory next removes what is left.
             let _ = self.disk.remove_file(&self.temporary);
         }
-    }
-}
-
-/// Names whom a series was scraped from: its target, or, for what was pushed, all its labels but the metric's name.
-fn source(labels: &Labels, seed: u64) -> u64 {
-    let target = labels.filtered(|name| name == "job" || name == "instance");
-    let target = if target.is_empty() {
-        labels.without_metric_name()
-    } else {
-        target
-    };
-    target.hash128(seed) as u64
-}
-
-impl TimeColumns {
-    fn offer_base(&mut self, source: u64, base: Base) {
-        let count = |column: u32| self.columns[column as usize].count;
-        let new = count(base.column);
-        let longest = self
-            .longest
-            .and_then(|key| self.bases.get(&key))
-            .map_or(0, |base| count(base.column));
-        match self.bases.entry(source) {
-            Slot::Vacant(slot) => {
-                slot.insert(base);
-            }
-            Slot::Occupied(mut slot) if count(slot.get().column) <= new => {
-                slot.insert(base);
-            }
-            Slot::Occupied(_) => return,
-        }
-        if new > longest {
-            self.longest = Some(source);
-        }
-    }
-}
-
-impl Base {
-    /// Returns which of the base's times are `times`, when all of them are.
-    fn presence(&self, columns: &[TimeColumn], times: &[i64]) -> Option<Presence> {
-        let column = &columns[self.column as usize];
-        let inside = column.first.0 <= times[0] && times[times.len() - 1] <= column.last.0;
-        if !inside || times.len() > column.count as usize {
-            return None;
-        }
-        let (mut base, n) = (Vec::new(), column.count as usize);
-        ints::decode_all(&mut Cursor::new(&self.bytes), n, &mut base).expect("the column was encoded here");
-        let mut presence = Presence::default();
-        let mut slots = (0u32..).zip(base);
-        for at in times {
-            let (slot, found) = slots.find(|(_, slot)| slot >= at)?;
-            if found != *at {
-                return None;
-            }
-            presence.push(slot);
-        }
-        Some(presence)
     }
 }
