@@ -4,7 +4,7 @@
     benches/bytes.py --campanile target/release/campanile --victoria victoria-metrics --capture node-15s.tsv
     benches/bytes.py ... --capture node-15s.tsv --align 15000        times rounded to the interval
     benches/bytes.py ... --capture node-1s.tsv --jitter 5            as late as a busy scraper: 0 to 5 ms, the same for all series
-    benches/bytes.py ... --load devops --load-args --ticks 5760 --span 24h --until 4h --batch 20      what benches/load.rs makes
+    benches/bytes.py ... --load devops --load-args --ticks 5760      what `benches/load.rs` generates; its last hours stay in our log
 
 Both servers are stopped before their directories are measured. Campanile: all of `blocks/` (samples of the last hours
 stay in the log, so one sample of a series of its own is sent last, at the present time, and the data ends hours earlier).

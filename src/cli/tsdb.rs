@@ -112,7 +112,8 @@ fn find_blocks(disk: &dyn Disk, path: &Path) -> Result<(Vec<PathBuf>, Option<Pat
     for dir in [path.join("tsdb/blocks"), path.join("blocks"), path.to_owned()] {
         let Ok(entries) = disk.list(&dir) else { continue };
         let of_blocks = |name: &str| name.ends_with(".block") || name.starts_with("manifest-");
-        if !entries.iter().any(|entry| of_blocks(&entry.name)) {
+        // The blocks' own directory may be empty while the store is young; any other must look like one.
+        if dir == path && !entries.iter().any(|entry| of_blocks(&entry.name)) {
             continue;
         }
         let names = entries.iter().filter(|entry| entry.name.ends_with(".block"));
@@ -135,8 +136,8 @@ fn verify(disk: &dyn Disk, path: &Path, out: &mut String) -> Result<bool, String
         let verified = open(disk, path).and_then(|block| block.verify().map_err(|error| error.to_string()));
         problems.extend(verified.err());
     }
-    if let Some(dir) = dir {
-        let (manifest, unreadable) = Manifest::newest(disk, &dir).map_err(|error| error.to_string())?;
+    if let Some(dir) = &dir {
+        let (manifest, unreadable) = Manifest::newest(disk, dir).map_err(|error| error.to_string())?;
         problems.extend(unreadable);
         if let Some(manifest) = manifest {
             let missing = manifest.blocks.iter().map(|meta| dir.join(meta.id.file_name()));
@@ -147,10 +148,10 @@ fn verify(disk: &dyn Disk, path: &Path, out: &mut String) -> Result<bool, String
         }
     }
     let mut read = format!("{} blocks", blocks.len());
-    if path.extension().is_none_or(|extension| extension != "block") {
+    if let Some(store) = dir.as_deref().and_then(Path::parent) {
         let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-        let (records, damaged) = verify_log(disk, &path.join("wal")).map_err(unreadable)?;
-        let (chunks, broken) = verify_chunk_files(disk, &path.join("chunks")).map_err(unreadable)?;
+        let (records, damaged) = verify_log(disk, &store.join("wal")).map_err(unreadable)?;
+        let (chunks, broken) = verify_chunk_files(disk, &store.join("chunks")).map_err(unreadable)?;
         problems.extend(damaged);
         problems.extend(broken);
         read.push_str(&format!(", {records} log records, {chunks} records of head chunks"));
