@@ -1,11 +1,12 @@
 //! What the agent collects and where it sends it: Prometheus's own keys, so that a Prometheus file's sections fit.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::credentials::{Authorization, BasicAuth, TlsConfig, resolve};
+use super::remote::RemoteWriteConfig;
 use crate::ingest::relabel::RelabelConfig;
 use crate::model::Interval;
 
@@ -131,185 +132,10 @@ impl AgentConfig {
     }
 }
 
-fn resolve(
-    folder: &Path,
-    basic_auth: &mut Option<BasicAuth>,
-    authorization: &mut Option<Authorization>,
-    tls: &mut TlsConfig,
-) {
-    let password = basic_auth.iter_mut().flat_map(|auth| &mut auth.password_file);
-    let credentials = authorization.iter_mut().flat_map(|auth| &mut auth.credentials_file);
-    let certificates = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]
-        .into_iter()
-        .flatten();
-    for path in password.chain(credentials).chain(certificates) {
-        *path = folder.join(&*path);
-    }
-}
-
-/// A file for the agent alone: its own keys, or those of a Prometheus file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AgentFile {
-    global: Global,
-    host: bool,
-    heartbeat: bool,
-    textfile_directory: Option<PathBuf>,
-    host_root: PathBuf,
-    ingest: crate::ingest::IngestConfig,
-    interval: Option<Interval>,
-    external_labels: BTreeMap<String, String>,
-    scrape_configs: Vec<ScrapeConfig>,
-    remote_write: Vec<RemoteWriteConfig>,
-}
-
-impl Default for AgentFile {
-    fn default() -> AgentFile {
-        let AgentConfig {
-            host,
-            host_root,
-            heartbeat,
-            ..
-        } = AgentConfig::default();
-        AgentFile {
-            global: Global::default(),
-            host,
-            heartbeat,
-            textfile_directory: None,
-            ingest: crate::ingest::IngestConfig::default(),
-            host_root,
-            interval: None,
-            external_labels: BTreeMap::new(),
-            scrape_configs: Vec::new(),
-            remote_write: Vec::new(),
-        }
-    }
-}
-
-/// Prometheus's `global`, as far as it concerns an agent.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Global {
-    scrape_interval: Option<Interval>,
-    scrape_timeout: Option<Interval>,
-    /// Rules are the server's; Prometheus's agent mode passes over this key too.
-    #[serde(rename = "evaluation_interval")]
-    _evaluation_interval: Option<Interval>,
-    external_labels: BTreeMap<String, String>,
-}
-
-impl From<AgentFile> for AgentConfig {
-    fn from(file: AgentFile) -> AgentConfig {
-        let mut external_labels = file.global.external_labels;
-        external_labels.extend(file.external_labels);
-        let mut scrape_configs = file.scrape_configs;
-        for config in &mut scrape_configs {
-            config.scrape_timeout = config.scrape_timeout.or(file.global.scrape_timeout);
-        }
-        let interval = file.interval.or(file.global.scrape_interval);
-        let default = AgentConfig::default();
-        AgentConfig {
-            enabled: true,
-            host: file.host,
-            heartbeat: file.heartbeat,
-            textfile_directory: file.textfile_directory,
-            host_root: file.host_root,
-            interval: interval.unwrap_or(default.interval),
-            external_labels,
-            scrape_configs,
-            remote_write: file.remote_write,
-        }
-    }
-}
-
 /// The shortest interval, in milliseconds.
 const INTERVAL_MIN: i64 = 100;
 /// Prometheus's default, cut to the interval.
 pub(super) const DEFAULT_TIMEOUT: Interval = Interval(10_000);
-
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    /// Returns the text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-/// Prometheus's `basic_auth`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    /// User name.
-    #[serde(default)]
-    pub username: String,
-    /// Password.
-    #[serde(default)]
-    pub password: Secret,
-    /// A file with the password, read at each use.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-}
-
-/// Prometheus's `authorization`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Authorization {
-    /// The scheme, `Bearer` by default.
-    #[serde(rename = "type", default = "bearer")]
-    pub scheme: String,
-    /// The credentials.
-    #[serde(default)]
-    pub credentials: Secret,
-    /// A file with the credentials, read at each use.
-    #[serde(default)]
-    pub credentials_file: Option<PathBuf>,
-}
-
-impl Authorization {
-    /// Returns a bearer token that stands in a file.
-    pub fn from_file(file: PathBuf) -> Authorization {
-        Authorization {
-            scheme: bearer(),
-            credentials: Secret::default(),
-            credentials_file: Some(file),
-        }
-    }
-}
-
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
-/// Prometheus's `tls_config`; files are read when the agent starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    /// PEM of certificate authorities.
-    pub ca_file: Option<PathBuf>,
-    /// PEM of a client certificate.
-    pub cert_file: Option<PathBuf>,
-    /// PEM of its key.
-    pub key_file: Option<PathBuf>,
-    /// Name expected in the server's certificate.
-    pub server_name: Option<String>,
-    /// Accept any certificate.
-    pub insecure_skip_verify: bool,
-}
 
 /// Targets written out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -404,13 +230,6 @@ pub enum ScrapeProtocol {
     PrometheusText0,
     #[serde(rename = "PrometheusText1.0.0")]
     PrometheusText1,
-}
-
-impl AgentFile {
-    /// Takes out what is received from programs on the host: the line listeners.
-    pub fn take_ingest(&mut self) -> crate::ingest::IngestConfig {
-        std::mem::take(&mut self.ingest)
-    }
 }
 
 /// One job: Prometheus's `scrape_config`. A key that is not here is refused when the file is read.
@@ -550,105 +369,6 @@ impl ScrapeConfig {
             scrape_protocols: Vec::new(),
             scrape_native_histograms: false,
             always_scrape_classic_histograms: false,
-        }
-    }
-}
-
-/// One server to push to: Prometheus's `remote_write`, version 1.0 of the protocol.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RemoteWriteConfig {
-    /// Where to.
-    pub url: String,
-    /// Its name in metrics and in the queue's folder; made from the URL by default.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// How long one request may take.
-    #[serde(default = "thirty_seconds")]
-    pub remote_timeout: Interval,
-    /// Further headers.
-    #[serde(default)]
-    pub headers: BTreeMap<String, Secret>,
-    /// Rules over what is sent.
-    #[serde(default)]
-    pub write_relabel_configs: Vec<RelabelConfig>,
-    /// User and password.
-    #[serde(default)]
-    pub basic_auth: Option<BasicAuth>,
-    /// A token.
-    #[serde(default)]
-    pub authorization: Option<Authorization>,
-    /// TLS.
-    #[serde(default)]
-    pub tls_config: TlsConfig,
-    /// Batches and backoff.
-    #[serde(default)]
-    pub queue_config: QueueConfig,
-}
-
-fn thirty_seconds() -> Interval {
-    Interval(30_000)
-}
-
-impl RemoteWriteConfig {
-    /// Returns the way to `url`, everything else as by default.
-    pub fn to(url: &str) -> RemoteWriteConfig {
-        RemoteWriteConfig {
-            url: url.to_owned(),
-            name: None,
-            remote_timeout: thirty_seconds(),
-            headers: BTreeMap::new(),
-            write_relabel_configs: Vec::new(),
-            basic_auth: None,
-            authorization: None,
-            tls_config: TlsConfig::default(),
-            queue_config: QueueConfig::default(),
-        }
-    }
-
-    /// Returns the name in metrics, logs and the queue's folder: no credentials, no path.
-    pub fn label(&self) -> String {
-        let safe = |c: char| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') {
-                c
-            } else {
-                '_'
-            }
-        };
-        let host = || {
-            let url = url::Url::parse(&self.url).ok()?;
-            let port = url.port().map_or_else(String::new, |port| format!("_{port}"));
-            Some(format!("{}{port}", url.host_str()?))
-        };
-        let label = self.name.clone().or_else(host).unwrap_or_else(|| "server".to_owned());
-        label.chars().map(safe).collect()
-    }
-}
-
-/// How a queue is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct QueueConfig {
-    /// The most samples of one request.
-    pub max_samples_per_send: usize,
-    /// The first wait after a failure.
-    pub min_backoff: Interval,
-    /// The longest wait.
-    pub max_backoff: Interval,
-    /// Samples older than this are given up; 0 keeps them whatever their age.
-    pub sample_age_limit: Interval,
-    /// The most bytes kept; over it the oldest are given up.
-    pub queue_bytes_max: u64,
-}
-
-impl Default for QueueConfig {
-    fn default() -> QueueConfig {
-        QueueConfig {
-            max_samples_per_send: 2000,
-            min_backoff: Interval(100),
-            max_backoff: Interval(10_000),
-            sample_age_limit: Interval(0),
-            queue_bytes_max: 1 << 30,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::agent::config::RemoteWriteConfig;
+use crate::agent::remote::RemoteWriteConfig;
 use crate::ingest::remote_write::decode_v1;
 use crate::ingest::{Encoding, IngestLimits, decompress};
 use crate::io::ShutdownHandle;

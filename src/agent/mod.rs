@@ -6,23 +6,26 @@
 
 mod collect;
 mod config;
+mod credentials;
 mod daemon;
+mod file;
 mod jobs;
 mod metrics;
 mod outlet;
 mod push;
 mod queue;
+mod remote;
 mod rounds;
 mod scrape;
 mod target;
 mod targets;
 
 pub use collect::{Gathered, Host};
-pub use config::{
-    AgentConfig, AgentFile, Authorization, BasicAuth, Bytes, FileSdConfig, HttpSdConfig, QueueConfig,
-    RemoteWriteConfig, ScrapeConfig, ScrapeProtocol, Secret, StaticConfig, TlsConfig,
-};
+pub use config::{AgentConfig, Bytes, FileSdConfig, HttpSdConfig, ScrapeConfig, ScrapeProtocol, StaticConfig};
+pub use credentials::{Authorization, BasicAuth, Secret, TlsConfig};
 pub use daemon::{Agent, AgentParts, Forwarder};
+pub use file::AgentFile;
 pub use metrics::METRICS;
 pub use outlet::{RemoteQueue, open_queues};
+pub use remote::{QueueConfig, RemoteWriteConfig};
 pub use targets::{TargetState, Targets};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::RemoteWriteConfig;
 use super::metrics::DROPPED;
 use super::queue::Queue;
+use super::remote::RemoteWriteConfig;
 use super::scrape::Collected;
 use crate::ingest::relabel::relabel;
 use crate::ingest::remote_write::{encode_v1, encode_v1_histograms};

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::config::RemoteWriteConfig;
 use super::metrics::{RETRIES, SENT};
 use super::queue::{Queue, Queued};
+use super::remote::RemoteWriteConfig;
 use super::target::Credentials;
 use crate::io::disk::Disk;
 use crate::io::http_client::{HttpClient, HttpError, HttpOptions, HttpRequest, HttpResponse};

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 
-use super::config::{Authorization, BasicAuth, ScrapeConfig, Secret, StaticConfig, TlsConfig};
+use super::config::{ScrapeConfig, StaticConfig};
+use super::credentials::{Authorization, BasicAuth, Secret, TlsConfig};
 use crate::ingest::relabel::relabel;
 use crate::io::disk::Disk;
 use crate::io::files;
