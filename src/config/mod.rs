@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::agent::AgentConfig;
 use crate::http::{Access, AuthConfig};
 use crate::ingest::IngestConfig;
+use crate::ingest::relabel::RelabelConfig;
 use crate::io::disk::Disk;
 use crate::io::files;
 use crate::model::{Interval, yaml};
@@ -116,7 +117,8 @@ impl Default for Config {
 pub struct Alerting {
     /// Alertmanagers elsewhere.
     pub alertmanagers: Vec<AlertmanagersConfig>,
-    alert_relabel_configs: Option<NotYet>,
+    /// Changes alerts before they are sent elsewhere; ours gets them as the rules made them.
+    pub alert_relabel_configs: Vec<RelabelConfig>,
 }
 
 /// How queries are evaluated.
@@ -333,6 +335,9 @@ impl Config {
             }
         }
         self.agent.resolve_paths(folder);
+        for alertmanager in &mut self.alerting.alertmanagers {
+            alertmanager.resolve_paths(folder);
+        }
     }
 
     fn check(&self) -> Result<(), String> {

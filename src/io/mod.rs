@@ -10,6 +10,7 @@ pub mod http_client;
 pub mod log;
 pub mod mailer;
 mod object;
+pub(crate) mod outgoing;
 pub mod process;
 mod random;
 mod shutdown;

@@ -6,13 +6,15 @@ use super::Evaluate;
 use super::expand::{Context, Element, Text};
 use super::file::{AlertSpec, NoData, OnError, RuleSpec, Source};
 use super::found::{Found, Subject, find, find_subject};
-use super::journal::Stored;
+use super::journal::Remembered;
 use super::state::{Change, State, Timing, step};
 use crate::model::{Interval, Labels, LabelsBuilder, METRIC_NAME, Millis};
 use crate::template::Value;
 
 /// How long a label set that vanished is remembered by rules with `no_data`.
 const SEEN_FOR: Interval = Interval::days(1);
+/// How often it is written down again that a label set has data.
+const SEEN_AGAIN: Interval = Interval::hours(1);
 
 /// One alert of a rule.
 #[derive(Clone, Debug)]
@@ -40,7 +42,32 @@ pub(super) struct Transition {
 pub(super) struct Alerts {
     pub(super) instances: BTreeMap<Labels, Instance>,
     /// Label sets that had data, and when last: for `no_data`.
-    seen: BTreeMap<Labels, Millis>,
+    seen: BTreeMap<Labels, Seen>,
+}
+
+/// When a label set had data.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    last: Millis,
+    /// What the log says of it.
+    logged: Millis,
+}
+
+/// What an evaluation changed.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    pub(super) transitions: Vec<Transition>,
+    /// Alerts that are gone from memory.
+    pub(super) gone: Vec<Labels>,
+    /// Label sets whose data is to be written down.
+    pub(super) seen: Vec<(Labels, i64)>,
+}
+
+impl Applied {
+    /// Whether there is nothing to log.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.transitions.is_empty() && self.gone.is_empty() && self.seen.is_empty()
+    }
 }
 
 /// An evaluation's answers, ready to be applied: computing them asks the store, applying them does not.
@@ -72,8 +99,8 @@ pub(super) struct Scene<'a> {
 }
 
 impl Alerts {
-    pub(super) fn restored(stored: impl IntoIterator<Item = Stored>) -> Alerts {
-        let instances = stored.into_iter().map(|stored| {
+    pub(super) fn restored(remembered: Remembered) -> Alerts {
+        let instances = remembered.alerts.into_values().map(|stored| {
             let instance = Instance {
                 labels: stored.labels,
                 source: stored.source,
@@ -86,7 +113,11 @@ impl Alerts {
         });
         Alerts {
             instances: instances.collect(),
-            seen: BTreeMap::new(),
+            seen: remembered
+                .seen
+                .into_iter()
+                .map(|(labels, at)| (labels, Seen { last: at, logged: at }))
+                .collect(),
         }
     }
 
@@ -293,21 +324,41 @@ impl Alerts {
         Ok(())
     }
 
-    /// Applies a judgement, and returns what changed. Label sets that are gone from memory are in the second list.
-    pub(super) fn apply(
-        &mut self,
-        alert: &AlertSpec,
-        judgement: Judgement,
-        now: Millis,
-    ) -> (Vec<Transition>, Vec<Labels>) {
+    /// Notes which label sets have data; returns those that the log should know of.
+    fn see(&mut self, labels: Vec<Labels>, now: Millis) -> Vec<(Labels, i64)> {
+        let mut news = Vec::new();
+        for labels in labels {
+            let logged = self.seen.get(&labels).map(|seen| seen.logged);
+            let logged = logged.filter(|logged| now - *logged < SEEN_AGAIN).unwrap_or_else(|| {
+                news.push((labels.clone(), now.0));
+                now
+            });
+            self.seen.insert(labels, Seen { last: now, logged });
+        }
+        self.seen.retain(|_, seen| now - seen.last <= SEEN_FOR);
+        news
+    }
+
+    /// Returns all label sets that had data lately, for a snapshot.
+    pub(super) fn seen_snapshot(&self) -> Vec<(Labels, i64)> {
+        self.seen
+            .iter()
+            .map(|(labels, seen)| (labels.clone(), seen.last.0))
+            .collect()
+    }
+
+    /// Applies a judgement, and returns what changed.
+    pub(super) fn apply(&mut self, alert: &AlertSpec, judgement: Judgement, now: Millis) -> Applied {
         let timing = Timing {
             hold: alert.hold,
             keep_firing: alert.keep_firing,
         };
-        if alert.no_data != NoData::Ok {
-            self.seen.extend(judgement.seen.into_iter().map(|labels| (labels, now)));
-            self.seen.retain(|_, at| now - *at <= SEEN_FOR);
-        }
+        let seen = if alert.no_data == NoData::Ok {
+            self.seen.clear();
+            Vec::new()
+        } else {
+            self.see(judgement.seen, now)
+        };
         let mut transitions = Vec::new();
         let mut gone = Vec::new();
         for verdict in judgement.verdicts {
@@ -338,7 +389,11 @@ impl Alerts {
             };
             self.instances.insert(verdict.labels, instance);
         }
-        (transitions, gone)
+        Applied {
+            transitions,
+            gone,
+            seen,
+        }
     }
 
     /// Returns the samples that say which alerts are active.
@@ -358,8 +413,9 @@ impl Alerts {
         samples
     }
 
-    /// Ends all alerts at once: their rule is gone. Returns what changed, and the label sets that nobody need hear of.
-    pub(super) fn end_all(&mut self, now: Millis) -> (Vec<Transition>, Vec<Labels>) {
+    /// Ends all alerts at once: their rule is gone. Those that nobody was told of are gone from memory, too.
+    pub(super) fn end_all(&mut self, now: Millis) -> Applied {
+        self.seen.clear();
         let mut transitions = Vec::new();
         let mut gone = Vec::new();
         for instance in self.instances.values_mut() {
@@ -384,7 +440,11 @@ impl Alerts {
         for labels in &gone {
             self.instances.remove(labels);
         }
-        (transitions, gone)
+        Applied {
+            transitions,
+            gone,
+            seen: Vec::new(),
+        }
     }
 }
 

@@ -2,17 +2,24 @@
 //! a quarter of an hour, never a pending one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::metrics;
-use crate::io::http_client::{HttpClient, HttpOptions, HttpRequest};
+use crate::ingest::relabel::{RelabelConfig, relabel};
+use crate::io::disk::Disk;
+use crate::io::http_client::HttpClient;
+use crate::io::outgoing::config::{
+    HttpConfig, RawAuthorization, RawBasicAuth, RawHeader, RawOAuth2, TlsConfig,
+};
+use crate::io::outgoing::scalar::{Secret, Text};
+use crate::io::outgoing::sender::{Failure, Outgoing, Sender};
 use crate::io::{Clock, Shutdown};
-use crate::model::{Alert, Fingerprint, Interval, Millis};
+use crate::model::{Alert, Fingerprint, Interval, LabelsBuilder, Millis};
 
 /// The most alerts kept for one Alertmanager; beyond it the oldest are dropped, and counted as errors.
 const PENDING_MAX: usize = 10_000;
@@ -26,88 +33,166 @@ const BACKOFF_MAX: Interval = Interval::secs(30);
 const RESOLVED_FOR: Interval = Interval::mins(15);
 
 /// One entry of `alerting.alertmanagers`, in Prometheus's keys.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct AlertmanagersConfig {
-    /// Host and port of each Alertmanager.
-    pub static_configs: Vec<StaticConfig>,
-    /// `http` or `https`.
+    static_configs: Vec<StaticConfig>,
+    scheme: String,
+    path_prefix: String,
+    timeout: Interval,
+    http: HttpConfig,
+    relabel_configs: Vec<RelabelConfig>,
+    alert_relabel_configs: Vec<RelabelConfig>,
+}
+
+/// The same as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    static_configs: Vec<StaticConfig>,
     #[serde(default = "http")]
-    pub scheme: String,
-    /// What stands before `/api/v2/alerts`.
+    scheme: String,
     #[serde(default)]
-    pub path_prefix: String,
-    /// The longest time for a request.
+    path_prefix: String,
     #[serde(default = "ten_seconds")]
-    pub timeout: Interval,
-    /// Only `v2` is spoken.
+    timeout: Interval,
+    #[serde(default, rename = "api_version")]
+    _api_version: ApiVersion,
     #[serde(default)]
-    pub api_version: ApiVersion,
-    /// User and password.
-    pub basic_auth: Option<BasicAuth>,
-    /// A token.
-    pub authorization: Option<Authorization>,
+    relabel_configs: Vec<RelabelConfig>,
+    #[serde(default)]
+    alert_relabel_configs: Vec<RelabelConfig>,
+    basic_auth: Option<RawBasicAuth>,
+    authorization: Option<RawAuthorization>,
+    bearer_token: Option<Secret>,
+    bearer_token_file: Option<std::path::PathBuf>,
+    oauth2: Option<RawOAuth2>,
+    #[serde(default)]
+    tls_config: TlsConfig,
+    #[serde(default = "yes")]
+    follow_redirects: bool,
+    #[serde(default = "yes")]
+    enable_http2: bool,
+    proxy_url: Option<Text>,
+    no_proxy: Option<Text>,
+    #[serde(default)]
+    proxy_from_environment: bool,
+    http_headers: Option<BTreeMap<String, RawHeader>>,
+}
+
+impl TryFrom<Written> for AlertmanagersConfig {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<AlertmanagersConfig, String> {
+        if !matches!(written.scheme.as_str(), "http" | "https") {
+            return Err(format!("scheme {:?} is neither http nor https", written.scheme));
+        }
+        let mut http = HttpConfig {
+            basic_auth: written.basic_auth,
+            authorization: written.authorization,
+            bearer_token: written.bearer_token,
+            bearer_token_file: written.bearer_token_file,
+            oauth2: written.oauth2,
+            tls_config: written.tls_config,
+            follow_redirects: written.follow_redirects,
+            enable_http2: written.enable_http2,
+            proxy_url: written.proxy_url,
+            no_proxy: written.no_proxy,
+            proxy_from_environment: written.proxy_from_environment,
+            http_headers: written.http_headers,
+            ..HttpConfig::default()
+        };
+        http.finish(Path::new(""))?;
+        Ok(AlertmanagersConfig {
+            static_configs: written.static_configs,
+            scheme: written.scheme,
+            path_prefix: written.path_prefix,
+            timeout: written.timeout,
+            http,
+            relabel_configs: written.relabel_configs,
+            alert_relabel_configs: written.alert_relabel_configs,
+        })
+    }
 }
 
 /// Where Alertmanagers are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StaticConfig {
-    /// `host:port`
-    pub targets: Vec<String>,
-    /// Labels of the targets; they have no effect without relabelling.
+struct StaticConfig {
+    targets: Vec<String>,
+    /// Labels of the targets, for `relabel_configs` to look at.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
 }
 
-/// The version of the API.
+/// The version of the API: only the one that Alertmanager still has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum ApiVersion {
-    /// The only one that Alertmanager still has.
+enum ApiVersion {
     #[default]
     #[serde(rename = "v2")]
     V2,
 }
 
-/// User and password.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    /// The user.
-    pub username: String,
-    /// The password.
-    #[serde(default)]
-    pub password: String,
-}
-
-/// The `Authorization` header.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Authorization {
-    /// What stands before the credentials.
-    #[serde(default = "bearer", rename = "type")]
-    pub kind: String,
-    /// The credentials.
-    pub credentials: String,
+const fn yes() -> bool {
+    true
 }
 
 fn http() -> String {
     "http".to_owned()
 }
 
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
 fn ten_seconds() -> Interval {
     Interval::secs(10)
+}
+
+impl AlertmanagersConfig {
+    /// Makes file names relative to the folder of the file that says them.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        self.http.rebase(folder);
+    }
+
+    /// Returns the Alertmanagers that are left after `relabel_configs`: name and URL.
+    fn urls(&self) -> Vec<(String, String)> {
+        let mut urls = Vec::new();
+        for group in &self.static_configs {
+            for target in &group.targets {
+                let mut labels = LabelsBuilder::default();
+                for (name, value) in &group.labels {
+                    labels.set(name, value);
+                }
+                labels.set("__address__", target);
+                labels.set("__scheme__", &self.scheme);
+                let path = format!("/{}/api/v2/alerts", self.path_prefix.trim_matches('/'));
+                labels.set("__alerts_path__", &path.replace("//", "/"));
+                if !relabel(&self.relabel_configs, &mut labels) {
+                    continue;
+                }
+                let of = |name: &str| labels.get(name).unwrap_or_default().to_owned();
+                let url = format!("{}://{}{}", of("__scheme__"), of("__address__"), of("__alerts_path__"));
+                urls.push((of("__address__"), url));
+            }
+        }
+        urls
+    }
+}
+
+/// What sending elsewhere needs.
+pub struct ExternalDeps {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The network.
+    pub client: Arc<dyn HttpClient>,
+    /// Where secrets are read.
+    pub disk: Arc<dyn Disk>,
 }
 
 /// Sends alerts to Alertmanagers elsewhere. None of them can hold up the rules, or another.
 pub struct External {
     targets: Vec<Target>,
+    /// `alerting.alert_relabel_configs`: for all of them.
+    relabel: Vec<RelabelConfig>,
     clock: Arc<dyn Clock>,
-    client: Arc<dyn HttpClient>,
+    sender: Sender,
     resend_delay: Interval,
     /// Ends that are still repeated: when they were last offered.
     resolved: Mutex<BTreeMap<Fingerprint, (Alert, Millis)>>,
@@ -116,8 +201,9 @@ pub struct External {
 struct Target {
     name: String,
     url: String,
-    header: Option<String>,
+    http: HttpConfig,
     timeout: Interval,
+    relabel: Vec<RelabelConfig>,
     queue: Mutex<Queue>,
 }
 
@@ -129,31 +215,28 @@ struct Queue {
 }
 
 impl External {
-    /// Prepares the senders.
+    /// Prepares the senders. `relabel` is applied to every alert before those of the single Alertmanager.
     pub fn new(
         configs: &[AlertmanagersConfig],
+        relabel: Vec<RelabelConfig>,
         resend_delay: Interval,
-        clock: Arc<dyn Clock>,
-        client: Arc<dyn HttpClient>,
+        deps: ExternalDeps,
     ) -> Arc<External> {
         let targets = configs.iter().flat_map(|config| {
-            let hosts = config.static_configs.iter().flat_map(|group| &group.targets);
-            hosts.map(move |host| Target {
-                name: host.clone(),
-                url: format!(
-                    "{}://{host}{}/api/v2/alerts",
-                    config.scheme,
-                    config.path_prefix.trim_end_matches('/')
-                ),
-                header: authorization(config),
+            config.urls().into_iter().map(move |(name, url)| Target {
+                name,
+                url,
+                http: config.http.clone(),
                 timeout: config.timeout,
+                relabel: config.alert_relabel_configs.clone(),
                 queue: Mutex::default(),
             })
         });
         Arc::new(External {
             targets: targets.collect(),
-            clock,
-            client,
+            relabel,
+            clock: Arc::clone(&deps.clock),
+            sender: Sender::new(deps.client, deps.disk, deps.clock),
             resend_delay,
             resolved: Mutex::default(),
         })
@@ -161,10 +244,14 @@ impl External {
 
     /// Takes the alerts of one evaluation. Never waits: what cannot be sent now stays queued, the newest word of each alert.
     pub fn offer(&self, alerts: &[Alert]) {
+        if self.targets.is_empty() {
+            return;
+        }
         let now = self.clock.now();
+        let alerts = relabelled(&self.relabel, alerts);
         {
             let mut resolved = self.resolved.lock();
-            for alert in alerts {
+            for alert in &alerts {
                 if alert.is_resolved(now) {
                     resolved.insert(alert.fingerprint(), (alert.clone(), now));
                 } else {
@@ -172,14 +259,15 @@ impl External {
                 }
             }
         }
-        self.enqueue(alerts);
+        self.enqueue(&alerts);
     }
 
     fn enqueue(&self, alerts: &[Alert]) {
         for target in &self.targets {
+            let alerts = relabelled(&target.relabel, alerts);
             let mut queue = target.queue.lock();
             for alert in alerts {
-                queue.push(alert.clone());
+                queue.push(alert);
             }
             let dropped = queue.drop_excess();
             metrics::EXTERNAL_ERRORS.add(&[&target.name], dropped);
@@ -236,10 +324,10 @@ impl External {
                         metrics::EXTERNAL_SENT.add(&[&target.name], batch.len() as u64);
                         Interval::ZERO
                     }
-                    Err(Failure { error, retry }) => {
+                    Err(failure) => {
                         metrics::EXTERNAL_ERRORS.add(&[&target.name], batch.len() as u64);
-                        tracing::warn!(%error, alertmanager = target.name, alerts = batch.len(), "an Alertmanager did not take alerts");
-                        if !retry {
+                        tracing::warn!(error = failure.reason(), alertmanager = target.name, alerts = batch.len(), "an Alertmanager did not take alerts");
+                        if matches!(failure, Failure::Permanent(_)) {
                             target.queue.lock().remove(&batch);
                         }
                         Interval((pause.0.max(PAUSE.0) * 2).min(BACKOFF_MAX.0))
@@ -258,34 +346,15 @@ impl External {
 
     async fn post(&self, target: &Target, batch: &[(u64, Alert)]) -> Result<(), Failure> {
         let body: Vec<serde_json::Value> = batch.iter().map(|(_, alert)| json(alert)).collect();
-        let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-        headers.extend(target.header.clone().map(|value| ("Authorization".to_owned(), value)));
-        let request = HttpRequest {
-            method: "POST".to_owned(),
-            url: target.url.clone(),
-            headers,
+        let outgoing = Outgoing {
             body: Bytes::from(serde_json::Value::Array(body).to_string()),
-            timeout: target.timeout,
-            options: HttpOptions::default(),
+            ..Outgoing::json(target.url.as_str(), &serde_json::Value::Null)
         };
-        let answer = self.client.send(request).await.map_err(|error| Failure {
-            error: error.to_string(),
-            retry: true,
-        })?;
-        if answer.status / 100 == 2 {
-            return Ok(());
-        }
-        let text: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-        Err(Failure {
-            error: format!("status {}: {text}", answer.status),
-            retry: answer.status >= 500 || answer.status == 429,
-        })
+        self.sender
+            .send(&target.http, outgoing, target.timeout)
+            .await
+            .map(|_| ())
     }
-}
-
-struct Failure {
-    error: String,
-    retry: bool,
 }
 
 impl Queue {
@@ -330,16 +399,18 @@ impl Queue {
     }
 }
 
-fn authorization(config: &AlertmanagersConfig) -> Option<String> {
-    if let Some(basic) = &config.basic_auth {
-        let pair = format!("{}:{}", basic.username, basic.password);
-        return Some(format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(pair)
-        ));
-    }
-    let authorization = config.authorization.as_ref()?;
-    Some(format!("{} {}", authorization.kind, authorization.credentials))
+/// Returns the alerts as the rules leave them; one that they drop, or leave without labels, is not sent.
+fn relabelled(rules: &[RelabelConfig], alerts: &[Alert]) -> Vec<Alert> {
+    let relabelled = alerts.iter().filter_map(|alert| {
+        let mut labels = alert.labels.to_builder();
+        let kept = relabel(rules, &mut labels);
+        let labels = labels.build();
+        (kept && !labels.is_empty()).then(|| Alert {
+            labels,
+            ..alert.clone()
+        })
+    });
+    relabelled.collect()
 }
 
 fn json(alert: &Alert) -> serde_json::Value {
@@ -360,15 +431,161 @@ fn json(alert: &Alert) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::disk::SimDisk;
+    use crate::io::http_client::HttpOutbox;
+    use crate::io::{ShutdownHandle, SimClock};
     use crate::model::Labels;
 
     fn alert(name: &str, ends_at: i64) -> Alert {
         Alert {
-            labels: Labels::from_pairs([("alertname", name)]),
+            labels: Labels::from_pairs([("alertname", name), ("replica", "1")]),
             annotations: Labels::empty(),
             starts_at: Millis(1_000),
             ends_at: Some(Millis(ends_at)),
             generator_url: "http://x/graph".into(),
+        }
+    }
+
+    fn config(yaml: &str) -> AlertmanagersConfig {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    struct World {
+        clock: SimClock,
+        outbox: Arc<HttpOutbox>,
+        external: Arc<External>,
+    }
+
+    impl World {
+        fn new(yaml: &str, relabel: &str) -> World {
+            let clock = SimClock::at(Millis(1_000_000));
+            let outbox = HttpOutbox::new(Arc::new(clock.clone()));
+            let disk = SimDisk::seeded(1);
+            disk.create_dir_all(Path::new("/etc")).unwrap();
+            let token = disk.create(Path::new("/etc/token")).unwrap();
+            token.write_all_at(b"first\n", 0).unwrap();
+            let deps = ExternalDeps {
+                clock: Arc::new(clock.clone()),
+                client: outbox.clone(),
+                disk: Arc::new(disk),
+            };
+            let relabel = serde_yaml::from_str(relabel).unwrap();
+            World {
+                external: External::new(&[config(yaml)], relabel, Interval::mins(1), deps),
+                clock,
+                outbox,
+            }
+        }
+
+        /// Runs `script` beside the senders.
+        async fn run(&self, script: impl AsyncFnOnce(&World)) {
+            let (stop, shutdown) = ShutdownHandle::new();
+            let task = tokio::spawn(Arc::clone(&self.external).run(shutdown));
+            script(self).await;
+            stop.request();
+            self.pass(Interval::secs(2)).await;
+            task.await.unwrap();
+        }
+
+        async fn pass(&self, time: Interval) {
+            for _ in 0..time.0 / 100 {
+                self.clock.advance(Interval(100));
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+
+        fn bodies(&self) -> Vec<(String, serde_json::Value)> {
+            let sent = self.outbox.sent();
+            sent.iter()
+                .map(|sent| (sent.request.url.clone(), serde_json::from_slice(&sent.request.body).unwrap()))
+                .collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_repeated_each_minute_for_a_quarter_of_an_hour() {
+        let world = World::new("static_configs: [{targets: ['am:9093']}]", "[]");
+        world
+            .run(async |world| {
+                world.external.offer(&[alert("A", 2_000_000)]);
+                world.pass(Interval::secs(1)).await;
+                assert_eq!(world.bodies().len(), 1);
+                world.external.offer(&[alert("A", 1_000_500)]);
+                world.pass(Interval::mins(40)).await;
+                let count = world.bodies().len() - 1;
+                assert!((15..=16).contains(&count), "{count} times");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_now_comes_again_and_what_is_refused_for_good_does_not() {
+        let world = World::new("static_configs: [{targets: ['am:9093']}]", "[]");
+        world
+            .run(async |world| {
+                world.outbox.script_status("am", 503);
+                world.external.offer(&[alert("A", 9_000_000)]);
+                world.pass(Interval::secs(3)).await;
+                assert_eq!(world.bodies().len(), 2);
+                world.outbox.script_status("am", 400);
+                world.external.offer(&[alert("B", 9_000_000)]);
+                world.pass(Interval::mins(2)).await;
+                assert_eq!(world.bodies().len(), 3);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_delays_no_other() {
+        let world = World::new("static_configs: [{targets: ['slow:1', 'quick:2']}]", "[]");
+        world
+            .run(async |world| {
+                world.outbox.hang("slow");
+                for name in ["A", "B"] {
+                    world.external.offer(&[alert(name, 9_000_000)]);
+                    world.pass(Interval::secs(1)).await;
+                }
+                let quick = world.bodies().iter().filter(|(url, _)| url.contains("quick")).count();
+                assert_eq!(quick, 2);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn targets_and_alerts_are_relabelled_and_secrets_read_anew() {
+        let yaml = "scheme: https\npath_prefix: /am/\nauthorization: {credentials_file: token}\n\
+            static_configs: [{targets: ['a:1', 'b:2'], labels: {use: 'yes'}}, {targets: ['c:3']}]\n\
+            relabel_configs: [{source_labels: [use], regex: 'yes', action: keep}, {source_labels: [__address__], regex: 'b:.*', action: drop}]\n\
+            alert_relabel_configs: [{target_label: to, replacement: am}]";
+        let mut config = config(yaml);
+        config.resolve_paths(Path::new("/etc"));
+        assert_eq!(config.urls(), [("a:1".to_owned(), "https://a:1/am/api/v2/alerts".to_owned())]);
+        let world = World::new(&yaml.replace("file: token", "file: /etc/token"), "[{regex: replica, action: labeldrop}]");
+        world
+            .run(async |world| {
+                world.external.offer(&[alert("A", 9_000_000)]);
+                world.pass(Interval::secs(1)).await;
+                let sent = world.outbox.sent();
+                assert!(sent[0].request.headers.contains(&("Authorization".to_owned(), "Bearer first".to_owned())));
+                let labels = &world.bodies()[0].1[0]["labels"];
+                assert_eq!(*labels, serde_json::json!({"alertname": "A", "to": "am"}));
+            })
+            .await;
+    }
+
+    #[test]
+    fn what_prometheus_refuses_is_refused() {
+        for (yaml, reason) in [
+            ("{static_configs: [], scheme: ftp}", "neither http nor https"),
+            ("{static_configs: [], kubernetes_sd_configs: []}", "kubernetes_sd_configs"),
+            ("{static_configs: [], api_version: v1}", "v1"),
+            ("{static_configs: [], basic_auth: {username: a}, authorization: {credentials: b}}", "at most one"),
+            ("{static_configs: [], tls_config: {cert_file: x}}", "certificate and its key"),
+        ] {
+            let error = serde_yaml::from_str::<AlertmanagersConfig>(yaml).unwrap_err().to_string();
+            assert!(error.contains(reason), "{yaml}: {error}");
         }
     }
 
@@ -390,7 +607,7 @@ mod tests {
     fn an_alert_travels_as_alertmanager_reads_it() {
         assert_eq!(
             json(&alert("a", 2_000)).to_string(),
-            r#"{"labels":{"alertname":"a"},"startsAt":"1970-01-01T00:00:01.000Z","generatorURL":"http://x/graph","endsAt":"1970-01-01T00:00:02.000Z"}"#
+            r#"{"labels":{"alertname":"a","replica":"1"},"startsAt":"1970-01-01T00:00:01.000Z","generatorURL":"http://x/graph","endsAt":"1970-01-01T00:00:02.000Z"}"#
         );
     }
 }

@@ -149,7 +149,7 @@ impl RuleFile {
     /// # Errors
     /// [`yaml::YamlError`] with the place of the first mistake.
     pub fn read(source: &RuleFileSource) -> Result<RuleFile, yaml::YamlError> {
-        let placed = |error| at_rule(at_query(error, &source.text), &source.text);
+        let placed = |error| with_rule_name(at_rule(at_query(error, &source.text), &source.text), &source.text);
         let mut file: RuleFile = yaml::read(&source.path, &source.text).map_err(placed)?;
         for group in &mut file.groups {
             for rule in &mut group.rules {
@@ -176,7 +176,8 @@ fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
         return error;
     };
     let shown = text.lines().nth(error.line.wrapping_sub(1)).unwrap_or_default();
-    let is_block = shown.trim_end().ends_with(['|', '>', '-', '+']) && shown.contains(['|', '>']);
+    let value = shown.split_once(": ").map_or("", |(_, value)| value.trim());
+    let is_block = value.strip_prefix(['|', '>']).is_some_and(|rest| rest.bytes().all(|b| b"+-123456789".contains(&b)));
     if is_block {
         error.line += line;
         error.snippet = text.lines().nth(error.line - 1).unwrap_or_default().to_owned();
@@ -185,6 +186,29 @@ fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
     } else if line == 1 {
         let quoted = shown[shown.len().min(error.column.saturating_sub(1))..].starts_with(['"', '\'']);
         error.column += column - 1 + usize::from(quoted);
+    }
+    error
+}
+
+/// A mistake somewhere in a rule says which rule it is: people look for its name, not for its number.
+fn with_rule_name(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
+    if error.reason.contains("rule \"") {
+        return error;
+    }
+    let index = |lead: &str| {
+        let start = error.reason.find(lead)? + lead.len();
+        let end = start + error.reason[start..].find(']')?;
+        error.reason[start..end].parse::<usize>().ok()
+    };
+    let name = || {
+        let (group, rule) = (index("groups[")?, index("].rules[")?);
+        let file: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
+        let rule = file.get("groups")?.get(group)?.get("rules")?.get(rule)?;
+        let name = rule.get("alert").or_else(|| rule.get("record"))?;
+        name.as_str().map(str::to_owned)
+    };
+    if let Some(name) = name() {
+        error.reason.push_str(&format!(" (in rule {name:?})"));
     }
     error
 }
@@ -533,6 +557,9 @@ mod tests {
             ("    expr: up == 1", "   expr: up == 1", "x.yaml:6:"),
             ("    for: 5m\n", "- name: g\n", "x.yaml:8:"),
             ("alert: B", "record: b", "invalid field 'for' in recording rule"),
+            ("up == 1", "up >", "x.yaml:7:"),
+            ("up == 1", "up ==", "(in rule \"B\")"),
+            ("up == 1", ">-\n      sum(\n        up))", "x.yaml:8:"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             let refused = refusal(&text);

@@ -219,6 +219,7 @@ impl GroupRuntime {
                     key: rule.key.clone(),
                     set: Vec::new(),
                     gone: vec![labels],
+                    seen: Vec::new(),
                 });
             }
         }
@@ -268,7 +269,7 @@ impl GroupRuntime {
     fn show_states(&self) {
         let states = self.rules.iter().map(RuleRuntime::snapshot);
         self.states
-            .store(Arc::new(states.filter(|rule| !rule.set.is_empty()).collect()));
+            .store(Arc::new(states.filter(|rule| !rule.set.is_empty() || !rule.seen.is_empty()).collect()));
     }
 
     fn publish(&self, deps: &Deps) {

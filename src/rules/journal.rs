@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kind u8 = 1 | JSON: a snapshot, true for all records from position `from` on
-//! kind u8 = 2 | JSON: the alerts that changed, each with its whole new state
+//! kind u8 = 2 | JSON: the alerts that changed, each with its whole new state, and the label sets that were seen to have data
 //! ```
 //! The log is shared with the alert manager, whose kinds begin at 64. Records say states, not differences, so that reading
 //! one twice changes nothing: a snapshot may be taken while others append.
@@ -54,6 +54,9 @@ pub(super) struct RuleChanges {
     pub(super) set: Vec<Stored>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) gone: Vec<Labels>,
+    /// Label sets that had data, and when: what rules with `no_data` miss once it is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) seen: Vec<(Labels, i64)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,8 +69,28 @@ struct Record {
     rules: Vec<RuleChanges>,
 }
 
-/// The alerts of all rules, as folded from the log.
-pub(super) type Folded = BTreeMap<RuleKey, BTreeMap<Labels, Stored>>;
+/// What is remembered of one rule.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Remembered {
+    pub(super) alerts: BTreeMap<Labels, Stored>,
+    /// Label sets that had data, and when last.
+    pub(super) seen: BTreeMap<Labels, Millis>,
+}
+
+impl Remembered {
+    /// Says everything in one record.
+    pub(super) fn to_changes(&self, key: &RuleKey) -> RuleChanges {
+        RuleChanges {
+            key: key.clone(),
+            set: self.alerts.values().cloned().collect(),
+            gone: Vec::new(),
+            seen: self.seen.iter().map(|(labels, at)| (labels.clone(), at.0)).collect(),
+        }
+    }
+}
+
+/// All rules, as folded from the log.
+pub(super) type Folded = BTreeMap<RuleKey, Remembered>;
 
 /// Writes changes as one record.
 pub(super) fn changes(at: Millis, rules: Vec<RuleChanges>) -> Bytes {
@@ -150,7 +173,7 @@ pub(super) fn recover(log: &dyn Log) -> Result<Recovered, LogError> {
         }
         true
     })?;
-    states.retain(|_, alerts| !alerts.is_empty());
+    states.retain(|_, rule| *rule != Remembered::default());
     Ok(Recovered {
         states,
         needed: start,
@@ -160,13 +183,15 @@ pub(super) fn recover(log: &dyn Log) -> Result<Recovered, LogError> {
 
 fn apply(states: &mut Folded, rules: Vec<RuleChanges>) {
     for changed in rules {
-        let alerts = states.entry(changed.key).or_default();
+        let rule = states.entry(changed.key).or_default();
         for labels in changed.gone {
-            alerts.remove(&labels);
+            rule.alerts.remove(&labels);
         }
         for stored in changed.set {
-            alerts.insert(stored.labels.clone(), stored);
+            rule.alerts.insert(stored.labels.clone(), stored);
         }
+        rule.seen
+            .extend(changed.seen.into_iter().map(|(labels, at)| (labels, Millis(at))));
     }
 }
 
@@ -216,6 +241,7 @@ mod tests {
             key: key(rule),
             set: vec![stored(rule, since)],
             gone: Vec::new(),
+            seen: Vec::new(),
         }]
     }
 
@@ -237,6 +263,7 @@ mod tests {
                     key: key("old"),
                     set: vec![],
                     gone: vec![stored("old", 1).labels],
+                    seen: vec![],
                 }],
             ),
         )
@@ -245,7 +272,7 @@ mod tests {
         let names: Vec<&str> = recovered.states.keys().map(|key| key.rule.as_str()).collect();
         assert_eq!((names, recovered.needed), (vec!["after", "between"], from));
         assert_eq!(
-            recovered.states[&key("after")].values().next(),
+            recovered.states[&key("after")].alerts.values().next(),
             Some(&stored("after", 4))
         );
     }

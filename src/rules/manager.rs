@@ -154,8 +154,8 @@ impl Manager {
             inner.groups.push(group);
         }
         if first {
-            for (key, alerts) in remembered {
-                let alerts = Alerts::restored(alerts.into_values());
+            for (key, rule) in remembered {
+                let alerts = Alerts::restored(rule);
                 pool.insert(key.clone(), RuleRuntime::new(key.clone(), departed(&key), alerts));
             }
         }
@@ -180,8 +180,8 @@ impl Manager {
         running: bool,
     ) -> Group {
         let rules = plan.spec.rules.iter().zip(&plan.keys).map(|(spec, key)| {
-            let stored = remembered.remove(key).unwrap_or_default();
-            let alerts = Alerts::restored(stored.into_values().filter(|_| spec.is_alert()));
+            let stored = remembered.remove(key).filter(|_| spec.is_alert());
+            let alerts = Alerts::restored(stored.unwrap_or_default());
             let mut rule = RuleRuntime::new(key.clone(), spec.clone(), alerts);
             if let Some(old) = pool.remove(key) {
                 if old.spec.is_alert() == spec.is_alert() {
@@ -309,11 +309,7 @@ impl Manager {
             rules.extend(group.rules.iter().map(RuleRuntime::snapshot));
         }
         if let Some(remembered) = &inner.remembered {
-            rules.extend(remembered.iter().map(|(key, alerts)| journal::RuleChanges {
-                key: key.clone(),
-                set: alerts.values().cloned().collect(),
-                gone: Vec::new(),
-            }));
+            rules.extend(remembered.iter().map(|(key, rule)| rule.to_changes(key)));
         }
         drop(inner);
         let record = journal::snapshot(self.deps.clock.now(), from, rules);

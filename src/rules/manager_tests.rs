@@ -317,3 +317,21 @@ async fn missing_data_means_what_the_rule_says() {
         running.kill();
     }
 }
+
+#[tokio::test]
+async fn a_series_that_vanished_is_missed_after_a_restart_too() {
+    let world = World::new();
+    let rules = "groups:\n- name: g\n  interval: 1s\n  rules:\n  - alert: A\n    expr: x > 5\n    no_data: alert\n";
+    let first = world.start(rules).await;
+    world.set("x{n=\"1\"}", 1.0);
+    world.set("x{n=\"2\"}", 1.0);
+    first.pass(&world, Interval::secs(3)).await;
+    assert!(first.states().is_empty());
+    first.kill();
+    world.set("x{n=\"1\"}", crate::model::stale_marker());
+    let second = world.start(rules).await;
+    second.pass(&world, Interval::secs(3)).await;
+    assert_eq!(second.states(), ["A firing"]);
+    assert_eq!(world.sink.taken.lock()[0].labels.value("n"), "1");
+    second.kill();
+}

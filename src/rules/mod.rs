@@ -31,7 +31,7 @@ use arc_swap::ArcSwap;
 pub use condition::Condition;
 pub use depend::metric_names;
 pub use expand::Text;
-pub use external::{AlertmanagersConfig, External};
+pub use external::{AlertmanagersConfig, External, ExternalDeps};
 pub use file::{
     AlertSpec, GroupSpec, NoData, OnError, QueryText, RuleFile, RuleFileSource, RuleSpec, Signal, Signals, Source,
 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::alerting::{Alerts, Judgement, Scene, Transition};
+use super::alerting::{Alerts, Applied, Judgement, Scene};
 use super::expand::Context;
 use super::file::{GroupSpec, RuleSpec, Source};
 use super::found::find;
@@ -92,8 +92,8 @@ impl RuleRuntime {
             }
             Ok(Answer::Judged(judgement)) => {
                 let alert = self.spec.alert.clone().expect("only alert rules are judged");
-                let (transitions, gone) = self.alerts.apply(&alert, judgement, tick.now);
-                outcome.changes = self.note(tick.now, transitions, gone);
+                let applied = self.alerts.apply(&alert, judgement, tick.now);
+                outcome.changes = self.note(tick.now, applied);
                 let samples = self.alerts.samples();
                 count = samples.len() / 2;
                 self.write(samples, stored_at, &mut outcome);
@@ -175,9 +175,9 @@ impl RuleRuntime {
 
     /// Ends everything: the rule is gone.
     pub(super) fn end(&mut self, now: Millis) -> Outcome {
-        let (transitions, gone) = self.alerts.end_all(now);
+        let applied = self.alerts.end_all(now);
         let mut outcome = Outcome {
-            changes: self.note(now, transitions, gone),
+            changes: self.note(now, applied),
             ..Outcome::default()
         };
         self.write(Vec::new(), now, &mut outcome);
@@ -185,12 +185,12 @@ impl RuleRuntime {
     }
 
     /// Remembers transitions for the API, counts them, and words them for the log.
-    fn note(&mut self, now: Millis, transitions: Vec<Transition>, gone: Vec<Labels>) -> Option<RuleChanges> {
-        if transitions.is_empty() && gone.is_empty() {
+    fn note(&mut self, now: Millis, applied: Applied) -> Option<RuleChanges> {
+        if applied.is_nothing() {
             return None;
         }
         let mut set = Vec::new();
-        for transition in transitions {
+        for transition in applied.transitions {
             let to = format!("{:?}", transition.change).to_lowercase();
             metrics::TRANSITIONS.inc(&[&to]);
             if let Some(instance) = self.alerts.instances.get(&transition.labels) {
@@ -209,7 +209,8 @@ impl RuleRuntime {
         Some(RuleChanges {
             key: self.key.clone(),
             set,
-            gone,
+            gone: applied.gone,
+            seen: applied.seen,
         })
     }
 
@@ -246,6 +247,7 @@ impl RuleRuntime {
             key: self.key.clone(),
             set: self.alerts.instances.values().map(stored).collect(),
             gone: Vec::new(),
+            seen: self.alerts.seen_snapshot(),
         }
     }
 

@@ -34,7 +34,7 @@ use crate::io::process::{ServiceState, raise_file_limit, tell_service_manager};
 use crate::io::{Clock, OsRandom, Random, Shutdown, ShutdownHandle, SystemClock};
 use crate::model::{Interval, Labels};
 use crate::query::{Engine, QueryOptions};
-use crate::rules::{self, EngineOver, External, Manager, Settings};
+use crate::rules::{self, EngineOver, External, ExternalDeps, Manager, Settings};
 use crate::storage::{Appender, Querier};
 use crate::telemetry::Metric;
 use crate::tsdb::{self, Db};
@@ -257,9 +257,13 @@ async fn start_parts(
     });
     let elsewhere = External::new(
         &config.alerting.alertmanagers,
+        config.alerting.alert_relabel_configs.clone(),
         Settings::default().resend_delay,
-        Arc::clone(&world.clock),
-        Arc::clone(&world.client),
+        ExternalDeps {
+            clock: Arc::clone(&world.clock),
+            client: Arc::clone(&world.client),
+            disk: Arc::clone(&world.disk),
+        },
     );
     let deps = rules::Deps {
         clock: Arc::clone(&world.clock),

@@ -3,12 +3,10 @@
 //! Every mistake is refused at load with file, line and column; what we cannot do is refused by name. Extensions are one
 //! extra key each: `hmac` on a web hook, `ntfy_configs` on a receiver.
 
-pub(crate) mod http;
 mod mask;
 pub(crate) mod preset;
 pub(crate) mod receiver;
 pub(crate) mod route;
-pub(crate) mod scalar;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,11 +14,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-pub(crate) use http::{HttpAuth, HttpConfig, OAuth2, TlsConfig};
+pub(crate) use crate::io::outgoing::config::{HttpConfig, TlsConfig};
+pub(crate) use crate::io::outgoing::scalar::{self, Secret, SecretSource};
 pub(crate) use preset::FieldValue;
 pub(crate) use receiver::{Channel, EmailConfig, Integration, PresetConfig, Receiver, WebhookConfig};
 pub(crate) use route::{Route, RouteTree};
-pub(crate) use scalar::{Secret, SecretSource};
 
 use self::receiver::RawReceiver;
 use self::route::{Matchers, Pattern, RawRoute, legacy};

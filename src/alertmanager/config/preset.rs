@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
-use super::http::HttpConfig;
+use super::HttpConfig;
 use super::scalar::{Secret, SecretSource, Text};
 use crate::model::Interval;
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::super::notify::presets::{self, Preset};
 use super::Global;
-use super::http::{HttpConfig, TlsConfig};
+use super::{HttpConfig, TlsConfig};
 use super::preset::{FieldValue, RawPreset};
 use super::scalar::{Secret, SecretSource, Text};
 use crate::model::Interval;

@@ -3,7 +3,8 @@
 pub(crate) mod data;
 pub(crate) mod email;
 mod functions;
-pub(crate) mod http;
 pub(crate) mod presets;
 pub(crate) mod templates;
 pub(crate) mod webhook;
+
+pub(crate) use crate::io::outgoing::sender as http;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 
-use super::super::config::{HttpAuth, HttpConfig, OAuth2, SecretSource, TlsConfig};
+use super::config::{HttpAuth, HttpConfig, OAuth2, TlsConfig};
+use super::scalar::SecretSource;
 use crate::io::disk::Disk;
 use crate::io::http_client::{HttpClient, HttpError, HttpOptions, HttpRequest, HttpResponse, TlsVersions};
 use crate::io::{Clock, Mono};
@@ -249,7 +250,7 @@ fn token_form(oauth2: &OAuth2) -> String {
 ///
 /// # Errors
 /// A text naming the file that cannot be read.
-pub(super) fn identity_pem(tls: &TlsConfig, disk: &dyn Disk) -> Result<Option<Vec<u8>>, String> {
+pub(crate) fn identity_pem(tls: &TlsConfig, disk: &dyn Disk) -> Result<Option<Vec<u8>>, String> {
     let (Some(cert), Some(key)) = (tls.cert(), tls.key()) else {
         return Ok(None);
     };

@@ -11,23 +11,23 @@ use super::scalar::{Secret, SecretSource, Text};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpConfig {
-    basic_auth: Option<RawBasicAuth>,
-    authorization: Option<RawAuthorization>,
-    bearer_token: Option<Secret>,
-    bearer_token_file: Option<PathBuf>,
-    oauth2: Option<RawOAuth2>,
+    pub(crate) basic_auth: Option<RawBasicAuth>,
+    pub(crate) authorization: Option<RawAuthorization>,
+    pub(crate) bearer_token: Option<Secret>,
+    pub(crate) bearer_token_file: Option<PathBuf>,
+    pub(crate) oauth2: Option<RawOAuth2>,
     #[serde(default = "yes")]
     pub(crate) enable_http2: bool,
     #[serde(default = "yes")]
     pub(crate) follow_redirects: bool,
     #[serde(default)]
     pub(crate) tls_config: TlsConfig,
-    http_headers: Option<BTreeMap<String, RawHeader>>,
+    pub(crate) http_headers: Option<BTreeMap<String, RawHeader>>,
     pub(crate) proxy_url: Option<Text>,
     pub(crate) no_proxy: Option<Text>,
     #[serde(default)]
     pub(crate) proxy_from_environment: bool,
-    proxy_connect_header: Option<serde_yaml::Value>,
+    pub(crate) proxy_connect_header: Option<serde_yaml::Value>,
     /// What the fields above mean, once checked.
     #[serde(skip)]
     pub(crate) auth: Option<HttpAuth>,
@@ -117,7 +117,7 @@ pub(crate) struct TlsConfig {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawBasicAuth {
+pub(crate) struct RawBasicAuth {
     username: Option<Secret>,
     username_file: Option<PathBuf>,
     password: Option<Secret>,
@@ -126,7 +126,7 @@ struct RawBasicAuth {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawAuthorization {
+pub(crate) struct RawAuthorization {
     #[serde(rename = "type")]
     kind: Option<Text>,
     credentials: Option<Secret>,
@@ -135,7 +135,7 @@ struct RawAuthorization {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawOAuth2 {
+pub(crate) struct RawOAuth2 {
     client_id: Text,
     client_secret: Option<Secret>,
     client_secret_file: Option<PathBuf>,
@@ -155,7 +155,7 @@ struct RawOAuth2 {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawHeader {
+pub(crate) struct RawHeader {
     #[serde(default)]
     values: Vec<Text>,
     #[serde(default)]
@@ -213,6 +213,26 @@ impl HttpConfig {
             self.headers.extend(files.map(|file| (name.clone(), file)));
         }
         Ok(())
+    }
+
+    /// Makes the file names of a finished section relative to another folder.
+    pub(crate) fn rebase(&mut self, base: &Path) {
+        self.tls_config.rebase(base);
+        for (_, source) in &mut self.headers {
+            source.resolve(base);
+        }
+        match &mut self.auth {
+            None => {}
+            Some(HttpAuth::Basic { username, password }) => {
+                username.resolve(base);
+                password.iter_mut().for_each(|source| source.resolve(base));
+            }
+            Some(HttpAuth::Header { credentials, .. }) => credentials.resolve(base),
+            Some(HttpAuth::OAuth2(oauth2)) => {
+                oauth2.client_secret.iter_mut().for_each(|source| source.resolve(base));
+                oauth2.tls_config.rebase(base);
+            }
+        }
     }
 
     fn read_auth(&mut self, base: &Path) -> Result<Option<HttpAuth>, String> {
@@ -292,12 +312,7 @@ impl TlsConfig {
     /// # Errors
     /// A text naming what is missing, doubled or not supported.
     pub(crate) fn finish(&mut self, base: &Path) -> Result<(), String> {
-        for file in [&mut self.ca_file, &mut self.cert_file, &mut self.key_file]
-            .into_iter()
-            .flatten()
-        {
-            *file = base.join(&*file);
-        }
+        self.rebase(base);
         let has_cert = self.cert.is_some() || self.cert_file.is_some();
         let has_key = self.key.is_some() || self.key_file.is_some();
         if has_cert != has_key {
@@ -316,6 +331,13 @@ impl TlsConfig {
             return Err("tls_config: min_version is above max_version".to_owned());
         }
         Ok(())
+    }
+
+    fn rebase(&mut self, base: &Path) {
+        let files = [&mut self.ca_file, &mut self.cert_file, &mut self.key_file];
+        for file in files.into_iter().flatten() {
+            *file = base.join(&*file);
+        }
     }
 
     /// Returns the certificate authorities: in the file, or in a file of their own.
