@@ -1,13 +1,16 @@
 //! `campanile check rules`: are these rule files in order?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
+
+use super::server::{Server, ServerArgs, talk};
 
 use crate::io::disk::OsDisk;
 use crate::io::files;
-use crate::rules::{BUILTIN_RULES, RuleFile, RuleFileSource, lint};
+use crate::rules::{BUILTIN_RULES, Known, RuleFile, RuleFileSource, lint, lint_live, questions};
 
 /// Check rule files: exit code 0 when all can be loaded.
 #[derive(Debug, Args)]
@@ -21,15 +24,25 @@ pub(crate) struct CheckRulesArgs {
     /// Give no advice.
     #[arg(long, conflicts_with = "strict")]
     no_lint: bool,
+    /// Hold the rules against this server's metrics, labels and types, too.
+    #[arg(long)]
+    live: Option<String>,
+    /// A file with the bearer token for it.
+    #[arg(long, requires = "live")]
+    token_file: Option<PathBuf>,
 }
 
 /// Runs the check.
 pub(super) fn run(args: &CheckRulesArgs) -> ExitCode {
     let mut good = true;
+    let mut files = Vec::new();
     for pattern in &args.files {
         for source in sources(pattern) {
             good &= match source {
-                Ok(source) => check(args, &source),
+                Ok(source) => {
+                    files.extend(RuleFile::read(&source));
+                    check(args, &source)
+                }
                 Err(error) => {
                     eprintln!("{error}");
                     false
@@ -37,7 +50,63 @@ pub(super) fn run(args: &CheckRulesArgs) -> ExitCode {
             };
         }
     }
+    if let Some(url) = &args.live {
+        good &= check_live(args, url, &files);
+    }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn check_live(args: &CheckRulesArgs, url: &str, files: &[RuleFile]) -> bool {
+    let server = ServerArgs {
+        url: url.to_owned(),
+        token_file: args.token_file.clone(),
+    };
+    println!("Checking against {url}");
+    match talk(&server, async |server| known(&server, files).await) {
+        Ok(known) => {
+            let advice = lint_live(files, &known);
+            for line in &advice {
+                println!("  advice: {line}");
+            }
+            !(args.strict && !advice.is_empty())
+        }
+        Err(error) => {
+            eprintln!("  {error}");
+            false
+        }
+    }
+}
+
+/// Asks the server for what the rules speak of.
+async fn known(server: &Server<'_>, files: &[RuleFile]) -> Result<Known, String> {
+    let (metrics, labels) = questions(files);
+    let texts = |json: &Value| -> std::collections::BTreeSet<String> {
+        let list = json.as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut known = Known {
+        metrics: texts(&server.get("/api/v1/label/__name__/values", &[]).await?),
+        ..Known::default()
+    };
+    let metadata = server.get("/api/v1/metadata", &[]).await?;
+    for (name, entries) in metadata.as_object().into_iter().flatten() {
+        if let Some(kind) = entries[0]["type"].as_str() {
+            known.types.insert(name.clone(), kind.to_owned());
+        }
+    }
+    for name in metrics {
+        if known.metrics.contains(&name) {
+            let matching = format!("{{__name__={name:?}}}");
+            let labels = server.get("/api/v1/labels", &[("match[]", &matching)]).await?;
+            known.labels.insert(name, texts(&labels));
+        }
+    }
+    for label in labels {
+        let values = server.get(&format!("/api/v1/label/{label}/values"), &[]).await?;
+        let count = values.as_array().map_or(0, Vec::len);
+        known.values.insert(label, count);
+    }
+    Ok(known)
 }
 
 /// Finds and reads the files of a pattern.

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
 mod agent;
+mod backfill;
 mod check;
 mod check_alertmanager;
 mod check_dashboards;
@@ -9,6 +10,7 @@ mod fmt;
 mod push;
 mod query;
 mod serve;
+mod server;
 mod test;
 mod test_promql;
 mod test_rules;
@@ -30,6 +32,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::ServeArgs>),
     Agent(agent::AgentArgs),
+    Backfill(backfill::BackfillArgs),
     Check(check::CheckArgs),
     Push(push::PushArgs),
     Fmt(fmt::FmtArgs),
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Agent(args) => agent::run(args),
+        Command::Backfill(args) => backfill::run(&args),
         Command::Check(args) => check::run(args),
         Command::Push(args) => push::run(args),
         Command::Fmt(args) => fmt::run(args),

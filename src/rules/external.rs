@@ -13,9 +13,7 @@ use super::metrics;
 use crate::ingest::relabel::{RelabelConfig, relabel};
 use crate::io::disk::Disk;
 use crate::io::http_client::HttpClient;
-use crate::io::outgoing::config::{
-    HttpConfig, RawAuthorization, RawBasicAuth, RawHeader, RawOAuth2, TlsConfig,
-};
+use crate::io::outgoing::config::{HttpConfig, RawAuthorization, RawBasicAuth, RawHeader, RawOAuth2, TlsConfig};
 use crate::io::outgoing::scalar::{Secret, Text};
 use crate::io::outgoing::sender::{Failure, Outgoing, Sender};
 use crate::io::{Clock, Shutdown};
@@ -326,7 +324,12 @@ impl External {
                     }
                     Err(failure) => {
                         metrics::EXTERNAL_ERRORS.add(&[&target.name], batch.len() as u64);
-                        tracing::warn!(error = failure.reason(), alertmanager = target.name, alerts = batch.len(), "an Alertmanager did not take alerts");
+                        tracing::warn!(
+                            error = failure.reason(),
+                            alertmanager = target.name,
+                            alerts = batch.len(),
+                            "an Alertmanager did not take alerts"
+                        );
                         if matches!(failure, Failure::Permanent(_)) {
                             target.queue.lock().remove(&batch);
                         }
@@ -499,7 +502,12 @@ mod tests {
         fn bodies(&self) -> Vec<(String, serde_json::Value)> {
             let sent = self.outbox.sent();
             sent.iter()
-                .map(|sent| (sent.request.url.clone(), serde_json::from_slice(&sent.request.body).unwrap()))
+                .map(|sent| {
+                    (
+                        sent.request.url.clone(),
+                        serde_json::from_slice(&sent.request.body).unwrap(),
+                    )
+                })
                 .collect()
         }
     }
@@ -561,14 +569,25 @@ mod tests {
             alert_relabel_configs: [{target_label: to, replacement: am}]";
         let mut config = config(yaml);
         config.resolve_paths(Path::new("/etc"));
-        assert_eq!(config.urls(), [("a:1".to_owned(), "https://a:1/am/api/v2/alerts".to_owned())]);
-        let world = World::new(&yaml.replace("file: token", "file: /etc/token"), "[{regex: replica, action: labeldrop}]");
+        assert_eq!(
+            config.urls(),
+            [("a:1".to_owned(), "https://a:1/am/api/v2/alerts".to_owned())]
+        );
+        let world = World::new(
+            &yaml.replace("file: token", "file: /etc/token"),
+            "[{regex: replica, action: labeldrop}]",
+        );
         world
             .run(async |world| {
                 world.external.offer(&[alert("A", 9_000_000)]);
                 world.pass(Interval::secs(1)).await;
                 let sent = world.outbox.sent();
-                assert!(sent[0].request.headers.contains(&("Authorization".to_owned(), "Bearer first".to_owned())));
+                assert!(
+                    sent[0]
+                        .request
+                        .headers
+                        .contains(&("Authorization".to_owned(), "Bearer first".to_owned()))
+                );
                 let labels = &world.bodies()[0].1[0]["labels"];
                 assert_eq!(*labels, serde_json::json!({"alertname": "A", "to": "am"}));
             })
@@ -579,12 +598,23 @@ mod tests {
     fn what_prometheus_refuses_is_refused() {
         for (yaml, reason) in [
             ("{static_configs: [], scheme: ftp}", "neither http nor https"),
-            ("{static_configs: [], kubernetes_sd_configs: []}", "kubernetes_sd_configs"),
+            (
+                "{static_configs: [], kubernetes_sd_configs: []}",
+                "kubernetes_sd_configs",
+            ),
             ("{static_configs: [], api_version: v1}", "v1"),
-            ("{static_configs: [], basic_auth: {username: a}, authorization: {credentials: b}}", "at most one"),
-            ("{static_configs: [], tls_config: {cert_file: x}}", "certificate and its key"),
+            (
+                "{static_configs: [], basic_auth: {username: a}, authorization: {credentials: b}}",
+                "at most one",
+            ),
+            (
+                "{static_configs: [], tls_config: {cert_file: x}}",
+                "certificate and its key",
+            ),
         ] {
-            let error = serde_yaml::from_str::<AlertmanagersConfig>(yaml).unwrap_err().to_string();
+            let error = serde_yaml::from_str::<AlertmanagersConfig>(yaml)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(reason), "{yaml}: {error}");
         }
     }

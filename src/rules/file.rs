@@ -177,7 +177,9 @@ fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
     };
     let shown = text.lines().nth(error.line.wrapping_sub(1)).unwrap_or_default();
     let value = shown.split_once(": ").map_or("", |(_, value)| value.trim());
-    let is_block = value.strip_prefix(['|', '>']).is_some_and(|rest| rest.bytes().all(|b| b"+-123456789".contains(&b)));
+    let is_block = value
+        .strip_prefix(['|', '>'])
+        .is_some_and(|rest| rest.bytes().all(|b| b"+-123456789".contains(&b)));
     if is_block {
         error.line += line;
         error.snippet = text.lines().nth(error.line - 1).unwrap_or_default().to_owned();

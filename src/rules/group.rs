@@ -268,8 +268,11 @@ impl GroupRuntime {
 
     fn show_states(&self) {
         let states = self.rules.iter().map(RuleRuntime::snapshot);
-        self.states
-            .store(Arc::new(states.filter(|rule| !rule.set.is_empty() || !rule.seen.is_empty()).collect()));
+        self.states.store(Arc::new(
+            states
+                .filter(|rule| !rule.set.is_empty() || !rule.seen.is_empty())
+                .collect(),
+        ));
     }
 
     fn publish(&self, deps: &Deps) {

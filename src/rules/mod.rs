@@ -36,7 +36,7 @@ pub use file::{
     AlertSpec, GroupSpec, NoData, OnError, QueryText, RuleFile, RuleFileSource, RuleSpec, Signal, Signals, Source,
 };
 pub use journal::RuleKey;
-pub use lint::lint;
+pub use lint::{Known, lint, lint_live, questions};
 pub use manager::{BUILTIN_RULES, LoadError, Manager, RulesError};
 pub use metrics::METRICS;
 pub use replay::Replay;

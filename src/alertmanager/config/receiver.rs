@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::super::notify::presets::{self, Preset};
 use super::Global;
-use super::{HttpConfig, TlsConfig};
 use super::preset::{FieldValue, RawPreset};
 use super::scalar::{Secret, SecretSource, Text};
+use super::{HttpConfig, TlsConfig};
 use crate::model::Interval;
 
 /// One receiver: a name, and the ways it is told.
