@@ -189,6 +189,9 @@ impl Core {
                 due: now.mono.after(left.unwrap_or(route.group_wait)),
                 has_flushed: timer.is_some(),
             });
+            if !resolved && route.is_urgent(&alert.labels) && !group.members.contains(&fingerprint) {
+                group.due = group.due.min(now.mono);
+            }
             // An alert that has fired for longer than the wait has waited enough.
             if !group.has_flushed && alert.starts_at + route.group_wait < now.wall {
                 group.due = group.due.min(now.mono);
@@ -268,7 +271,10 @@ impl Core {
                 repeat_interval: route.repeat_interval,
                 slack: Interval((route.group_interval.0 / 10).min(1000)),
             };
-            let verdict = self.tell(&key, &seen, manner, now);
+            let with_silenced = receiver
+                .send_silenced_resolved
+                .then(|| self.with_silenced_ends(&key, &seen));
+            let verdict = self.tell(&key, with_silenced.as_ref().unwrap_or(&seen), manner, now);
             match verdict {
                 Verdict::Nothing => {}
                 Verdict::Cancel => cancelled.push(key),
@@ -326,6 +332,34 @@ impl Core {
         seen.alerts
             .sort_by(|(_, a, _), (_, b, _)| by_labels(&a.labels, &b.labels));
         seen
+    }
+
+    /// Shows the ends of alerts that were told as firing and are silenced by now: who asks for that is not left believing.
+    fn with_silenced_ends<'a>(&'a self, key: &NotifyKey, seen: &Seen<'a>) -> Seen<'a> {
+        let told = self.state.told.get(key);
+        let waiting = self.state.waiting.get(key);
+        let believed = |fingerprint: &Fingerprint| {
+            told.is_some_and(|told| told.is_firing(*fingerprint))
+                || waiting.is_some_and(|waiting| {
+                    let alerts = waiting.alerts.iter();
+                    alerts
+                        .filter(|item| !item.resolved)
+                        .any(|item| item.alert.fingerprint() == *fingerprint)
+                })
+        };
+        let mut shown = seen.clone();
+        let ends = |(fingerprint, over): &(Fingerprint, bool)| *over && believed(fingerprint);
+        let ended: Vec<_> = seen.hidden.iter().copied().filter(ends).collect();
+        shown.hidden.retain(|item| !ends(item));
+        for (fingerprint, over) in ended {
+            if let Some(alert) = self.state.alerts.get(&fingerprint) {
+                shown.alerts.push((fingerprint, alert, over));
+            }
+        }
+        shown
+            .alerts
+            .sort_by(|(_, a, _), (_, b, _)| by_labels(&a.labels, &b.labels));
+        shown
     }
 
     /// Decides for one integration.
@@ -485,7 +519,7 @@ enum Verdict {
 }
 
 /// A group as it shows itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Seen<'a> {
     alerts: Vec<(Fingerprint, &'a Arc<StoredAlert>, bool)>,
     hidden: Vec<(Fingerprint, bool)>,

@@ -63,6 +63,16 @@ pub(crate) static GIVEN_UP: CounterVec = CounterVec::new(
     "Notifications that were given up for good: somebody was not told.",
     &["integration", "receiver"],
 );
+pub(crate) static RECEIVER_OPEN: GaugeVec = GaugeVec::new(
+    "campanile_alertmanager_receiver_open",
+    "Whether a receiver does not answer, so that messages wait for one that it takes.",
+    &["integration", "receiver"],
+);
+pub(crate) static HEARTBEATS: CounterVec = CounterVec::new(
+    "campanile_alertmanager_heartbeats_total",
+    "Words to the dead man's switch, by what became of them.",
+    &["outcome"],
+);
 pub(crate) static WAITING: Gauge = Gauge::new(
     "campanile_alertmanager_outbox_notifications",
     "Notifications decided and not yet delivered.",
@@ -147,6 +157,8 @@ pub static METRICS: &[&dyn Metric] = &[
     &REQUESTS,
     &REQUESTS_FAILED,
     &GIVEN_UP,
+    &RECEIVER_OPEN,
+    &HEARTBEATS,
     &WAITING,
     &LATENCY,
     &CONFIG_OK,

@@ -8,13 +8,21 @@
 //! [`runner`] the one task that carries decisions out.
 
 mod alert;
+mod audit;
 mod config;
 mod core;
+mod deliver;
+mod explain;
+mod flood;
+mod health;
+mod heartbeat;
 mod inhibit;
 mod matchers;
 mod metrics;
 mod nflog;
 mod notify;
+mod preview;
+mod queue;
 mod record;
 mod retry;
 mod runner;
@@ -24,15 +32,20 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time_interval;
+mod trial;
 mod view;
 
 pub use alert::{Origin, StoredAlert};
+pub use audit::Entry;
 pub use config::{Config, ConfigError, Summary};
 pub use core::Muted;
+pub use explain::{Explanation, GroupExplanation, HealthView, IntegrationExplanation};
 pub use matchers::{parse_matcher, parse_matchers};
 pub use metrics::METRICS;
 pub use nflog::Reason;
+pub use preview::{PreviewAlert, Rendered};
 pub use record::{NotifyKey, Receipt, Told};
 pub use service::{AlertManager, Deps, Error};
-pub use silence::{Silence, SilenceMatcher, SilenceState};
+pub use silence::{Calendar, Silence, SilenceMatcher, SilenceState};
+pub use trial::{PagedAlert, TrialSilence};
 pub use view::{AlertView, GroupView, ReceiverView};

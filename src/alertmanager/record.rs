@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::alert::StoredAlert;
+use super::audit::Entry;
 use super::nflog::Reason;
 use super::silence::Silence;
 use crate::model::{Fingerprint, Labels, Millis};
@@ -71,8 +72,13 @@ pub(crate) enum Event {
     Ended { group: String },
     /// A message arrived.
     Delivered { key: NotifyKey, receipt: Receipt },
-    /// A message will not be tried again.
-    GaveUp { key: NotifyKey, receipt: Receipt },
+    /// A message will not be tried again; the fallback's integrations are told instead.
+    GaveUp {
+        key: NotifyKey,
+        receipt: Receipt,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fallback: Vec<Waiting>,
+    },
     /// A snapshot begins: state starts anew.
     Reset,
     /// Part of a snapshot: what was told, and the messages that wait.
@@ -81,6 +87,8 @@ pub(crate) enum Event {
         waiting: Vec<Waiting>,
         timers: Vec<(String, Millis)>,
         receipts: Vec<(NotifyKey, Receipt)>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        audit: Vec<Entry>,
     },
     /// The snapshot is whole: it counts from here.
     SnapshotDone,
@@ -115,6 +123,50 @@ pub(crate) struct Waiting {
     pub(crate) at: Millis,
     /// When the first message was decided that this one stands for.
     pub(crate) since: Millis,
+    /// What is said about the message itself, in the place of the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
+
+impl Waiting {
+    /// Returns how many alerts it tells as firing, and how many as over.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let firing = self.alerts.iter().filter(|item| !item.resolved).count();
+        (firing, self.alerts.len() - firing)
+    }
+
+    /// Returns one message in the place of several for the same integration.
+    pub(crate) fn digest(messages: &[std::sync::Arc<Waiting>], note: String) -> Option<Waiting> {
+        let first = messages.first()?;
+        let mut alerts: std::collections::BTreeMap<Fingerprint, WaitingAlert> = std::collections::BTreeMap::new();
+        for item in messages.iter().flat_map(|message| &message.alerts) {
+            alerts.insert(item.alert.fingerprint(), item.clone());
+        }
+        let mut alerts: Vec<WaitingAlert> = alerts.into_values().collect();
+        alerts.sort_by(|a, b| super::alert::by_labels(&a.alert.labels, &b.alert.labels));
+        let shared = messages[1..]
+            .iter()
+            .fold(first.group_labels.clone(), |shared, message| {
+                shared.filtered(|name| message.group_labels.get(name) == first.group_labels.get(name))
+            });
+        // The same messages make the same digest: a try after a crash bears the same id.
+        let mut ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
+        ids.sort_unstable();
+        let hash = xxhash_rust::xxh3::xxh3_128(ids.concat().as_bytes());
+        Some(Waiting {
+            id: format!("digest-{hash:032x}"),
+            key: NotifyKey {
+                group_key: format!("digest:{shared}"),
+                ..first.key.clone()
+            },
+            group_labels: shared,
+            alerts,
+            thread: None,
+            since: messages.iter().map(|message| message.since).min()?,
+            note: Some(note),
+            ..(**first).clone()
+        })
+    }
 }
 
 /// An alert inside a message.
@@ -157,6 +209,9 @@ pub struct Receipt {
     pub firing: usize,
     /// How many alerts it told as resolved.
     pub resolved: usize,
+    /// The id of the digest that it was part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 #[derive(Serialize)]

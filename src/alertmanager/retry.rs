@@ -14,9 +14,6 @@ const REFUSED_PAUSE_MIN: Interval = Interval::secs(60);
 const REFUSED_PAUSE_MAX: Interval = Interval::hours(1);
 /// The longest pause that a receiver may ask for.
 const ASKED_PAUSE_MAX: Interval = Interval::mins(15);
-/// How long a message is tried before it is given up.
-pub(super) const GIVE_UP_AFTER: Interval = Interval::hours(24);
-
 /// The tries of one message so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tries {

@@ -1,6 +1,6 @@
 //! The one task of the alert manager: wait, decide, act.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,14 +9,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::alert::{Origin, StoredAlert};
-use super::config::{Channel, Config};
+use super::config::Config;
 use super::core::{Core, Now};
+use super::deliver::{Outcome, attempt};
+use super::heartbeat;
 use super::metrics;
-use super::notify::data::Data;
-use super::notify::http::{Failure, describe};
-use super::notify::{email, webhook};
+use super::notify::http::Failure;
+use super::queue::Queue;
 use super::record::{Event, NotifyKey, Receipt, Waiting, encode};
-use super::retry::{GIVE_UP_AFTER, Tries};
 use super::service::{Command, Error, Shared};
 use super::silence::{SILENCES_MAX, Silence, SilenceState};
 use crate::io::log::Position;
@@ -25,8 +25,8 @@ use crate::model::{Alert, Fingerprint, Interval, Millis};
 
 /// How many requests are taken into one record at most.
 const BATCH_MAX: usize = 1024;
-/// How many messages one integration is sent at once.
-const IN_FLIGHT_MAX: usize = 8;
+/// After how many refusals a message goes to the fallback, if there is one.
+const REFUSALS_MAX: u32 = 3;
 /// How long what is being sent may still take when we are told to stop.
 const GRACE: Interval = Interval::secs(3);
 /// How long an alert that is over stays known.
@@ -38,35 +38,27 @@ const SNAPSHOT_BYTES_MIN: usize = 4 << 20;
 /// How long decisions wait when the log does not take them.
 const IDLE_WAIT: Interval = Interval::hours(1);
 
-/// A receiver's integration: receiver, kind, number.
-type Integration = (String, String, usize);
-
 /// The task's own state.
 pub(super) struct Runner {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     /// Pages are held back until then, or until the rules' first word.
     held_until: Option<Mono>,
-    deliveries: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    in_flight: HashSet<NotifyKey>,
-    /// What may be sent now, a queue for each integration: one that is full holds up nobody else.
-    queues: HashMap<Integration, VecDeque<NotifyKey>>,
-    queued: HashSet<NotifyKey>,
-    /// How many messages each integration is being sent.
-    busy: HashMap<Integration, usize>,
-    tries: HashMap<NotifyKey, Tries>,
+    deliveries: FuturesUnordered<BoxFuture<'static, Done>>,
+    queue: Queue,
     forget_at: Mono,
-    /// When it was last looked for what to send: what was due then waits for room, not for the clock.
-    looked_at: Mono,
+    /// When the dead man's switch is to hear of us next.
+    heartbeat_at: Mono,
+    /// Whether the log took the last record.
+    log_is_well: bool,
     bytes_since_snapshot: usize,
     snapshot_bytes: usize,
 }
 
-/// How one try ended.
-struct Outcome {
-    waiting: Arc<Waiting>,
-    seconds: f64,
-    result: Result<String, Failure>,
+/// What ended.
+enum Done {
+    Try(Box<Outcome>),
+    Heartbeat(Result<(), Failure>),
 }
 
 /// Events on their way into the log, and who waits for them.
@@ -96,33 +88,43 @@ impl Reply {
 
 impl Runner {
     pub(super) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>, held_until: Option<Mono>) -> Runner {
-        let forget_at = shared.mono().after(FORGET_EVERY);
-        Runner {
+        let now = shared.mono();
+        let mut runner = Runner {
             shared,
             commands,
             held_until,
             deliveries: FuturesUnordered::new(),
-            in_flight: HashSet::new(),
-            queues: HashMap::new(),
-            queued: HashSet::new(),
-            busy: HashMap::new(),
-            tries: HashMap::new(),
-            forget_at,
-            looked_at: Mono(0),
+            queue: Queue::default(),
+            forget_at: now.after(FORGET_EVERY),
+            heartbeat_at: now,
+            log_is_well: true,
             bytes_since_snapshot: 0,
             snapshot_bytes: 0,
-        }
+        };
+        runner.set_limits();
+        runner
+    }
+
+    fn set_limits(&mut self) {
+        let now = self.shared.mono();
+        let config = Arc::clone(&self.shared.core.lock().config);
+        let limits = config
+            .receivers
+            .iter()
+            .filter_map(|receiver| Some((receiver.name.clone(), receiver.limit?)));
+        self.queue.set_limits(limits.collect(), now);
     }
 
     pub(super) async fn run(mut self, mut shutdown: Shutdown) {
         // What was decided before the last stop, and not delivered.
         let waiting: Vec<NotifyKey> = self.shared.core.lock().state.waiting.keys().cloned().collect();
         for key in waiting {
-            self.enqueue(key, self.shared.mono());
+            self.queue.enqueue(key, self.shared.mono());
         }
         self.start_deliveries();
         loop {
-            let wake = self.shared.deps.clock.sleep_until(self.next_wake());
+            let next = self.next_wake();
+            let wake = self.shared.deps.clock.sleep_until(next);
             let (mut commands, mut outcomes) = (Vec::new(), Vec::new());
             tokio::select! {
                 biased;
@@ -148,10 +150,10 @@ impl Runner {
     }
 
     /// One round: what came in, what is due, what there is to send.
-    async fn step(&mut self, commands: Vec<Command>, outcomes: Vec<Outcome>) {
+    async fn step(&mut self, commands: Vec<Command>, ended: Vec<Done>) {
         let mut batch = Batch::default();
-        for outcome in outcomes {
-            self.settle(outcome, &mut batch);
+        for done in ended {
+            self.settle(done, &mut batch);
         }
         for command in commands {
             self.take(command, &mut batch).await;
@@ -160,24 +162,23 @@ impl Runner {
         self.flush_due().await;
         self.forget().await;
         self.start_deliveries();
+        self.start_heartbeat();
         self.snapshot_if_due().await;
         self.count();
     }
 
-    fn next_wake(&self) -> Mono {
+    fn next_wake(&mut self) -> Mono {
         let mut wake = self.shared.mono().after(IDLE_WAIT).min(self.forget_at);
         let core = self.shared.core.lock();
         match self.held_until {
             Some(until) => wake = wake.min(until),
             None => wake = core.groups.values().map(|group| group.due).fold(wake, Mono::min),
         }
-        drop(core);
-        for (key, tries) in &self.tries {
-            if tries.due > self.looked_at && !self.in_flight.contains(key) {
-                wake = wake.min(tries.due);
-            }
+        if core.config.dead_mans_switch.is_some() {
+            wake = wake.min(self.heartbeat_at);
         }
-        wake
+        drop(core);
+        self.queue.next_wake(wake)
     }
 
     async fn take(&mut self, command: Command, batch: &mut Batch) {
@@ -314,8 +315,9 @@ impl Runner {
             }
         }
         drop(core);
-        // A new configuration is worth a new try.
-        self.tries.values_mut().for_each(|tries| tries.due = now.mono);
+        self.queue.try_again(now.mono);
+        self.set_limits();
+        self.heartbeat_at = now.mono;
         metrics::CONFIG_OK.set(1.0);
         metrics::CONFIG_AT.set(now.wall.as_secs_f64());
     }
@@ -369,10 +371,12 @@ impl Runner {
         let bytes = record.len();
         match self.shared.deps.log.append(record, None).await {
             Ok(appended) => {
+                self.log_is_well = true;
                 self.bytes_since_snapshot += bytes;
                 Ok(Some(appended.at))
             }
             Err(error) => {
+                self.log_is_well = false;
                 metrics::LOG_FAILED.inc();
                 tracing::error!(%error, "the alert log did not take a record");
                 Err(Error::Log(error))
@@ -397,7 +401,7 @@ impl Runner {
                 .map(|(id, group)| (group.due, id))
                 .collect();
             due.sort_unstable();
-            let busy = |key: &NotifyKey| self.in_flight.contains(key);
+            let busy = |key: &NotifyKey| self.queue.is_in_flight(key);
             for (_, id) in due {
                 let flush = core.flush(id, now.wall, &busy, &mut || self.shared.new_id());
                 gone.push((id.clone(), flush.gone));
@@ -430,11 +434,10 @@ impl Runner {
             .flatten()
             .collect();
         // A message that was replaced starts with the patience of the one it replaces; one that is gone needs none.
-        self.tries
-            .retain(|key, _| core.state.waiting.contains_key(key) || self.in_flight.contains(key));
+        self.queue.retain(|key| core.state.waiting.contains_key(key));
         drop(core);
         for key in sends {
-            self.enqueue(key, now.mono);
+            self.queue.enqueue(key, now.mono);
         }
     }
 
@@ -453,142 +456,186 @@ impl Runner {
         }
     }
 
-    /// Puts a message into its integration's queue, unless it is there, on its way, or to be tried later.
-    fn enqueue(&mut self, key: NotifyKey, now: Mono) {
-        let later = self.tries.get(&key).is_some_and(|tries| tries.due > now);
-        if !later && !self.in_flight.contains(&key) && self.queued.insert(key.clone()) {
-            self.queues.entry(integration_of(&key)).or_default().push_back(key);
+    /// Starts everything that is due, as far as its integration has room.
+    fn start_deliveries(&mut self) {
+        let now = self.shared.mono();
+        let core = self.shared.core.lock();
+        let waiting = &core.state.waiting;
+        let tried: Vec<Vec<Arc<Waiting>>> = self
+            .queue
+            .take_due(now, |key| waiting.contains_key(key))
+            .into_iter()
+            .map(|keys| keys.iter().filter_map(|key| waiting.get(key).cloned()).collect())
+            .collect();
+        let config = Arc::clone(&core.config);
+        drop(core);
+        for messages in tried {
+            for message in &messages {
+                let names = [message.key.kind.as_str(), message.key.receiver.as_str()];
+                metrics::REQUESTS.inc(&names);
+                if self.queue.attempts(&message.key) == 0 {
+                    metrics::NOTIFICATIONS.inc(&names);
+                }
+            }
+            let trying = attempt(Arc::clone(&self.shared), Arc::clone(&config), messages);
+            self.deliveries
+                .push(Box::pin(trying.map(|outcome| Done::Try(Box::new(outcome)))));
         }
     }
 
-    /// Starts everything that is due, as far as its integration has room.
-    fn start_deliveries(&mut self) {
+    /// Tells the dead man's switch that pages get out, when they do and when it is time.
+    fn start_heartbeat(&mut self) {
         let now = self.shared.now();
-        self.looked_at = now.mono;
-        let again: Vec<NotifyKey> = self
-            .tries
-            .iter()
-            .filter(|(key, tries)| tries.due <= now.mono && !self.in_flight.contains(*key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in again {
-            self.enqueue(key, now.mono);
+        if now.mono < self.heartbeat_at {
+            return;
         }
-        let mut starting = Vec::new();
         let core = self.shared.core.lock();
-        for (integration, queue) in &mut self.queues {
-            let busy = self.busy.entry(integration.clone()).or_insert(0);
-            while *busy < IN_FLIGHT_MAX
-                && let Some(key) = queue.pop_front()
-            {
-                self.queued.remove(&key);
-                if let Some(waiting) = core.state.waiting.get(&key) {
-                    *busy += 1;
-                    starting.push(Arc::clone(waiting));
-                }
-            }
+        let Some(switch) = core.config.dead_mans_switch.clone() else {
+            return;
+        };
+        self.heartbeat_at = now.mono.after(switch.interval);
+        if let Some(reason) = heartbeat::held_back(&switch, &core, self.log_is_well, now) {
+            metrics::HEARTBEATS.inc(&["held_back"]);
+            tracing::warn!(reason, "the dead man's switch hears nothing");
+            return;
         }
-        let config = Arc::clone(&core.config);
         drop(core);
-        self.queues.retain(|_, queue| !queue.is_empty());
-        for waiting in starting {
-            let names = [waiting.key.kind.as_str(), waiting.key.receiver.as_str()];
-            metrics::REQUESTS.inc(&names);
-            if !self.tries.contains_key(&waiting.key) {
-                metrics::NOTIFICATIONS.inc(&names);
-            }
-            self.tries.entry(waiting.key.clone()).or_default();
-            self.in_flight.insert(waiting.key.clone());
-            let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&config));
-            self.deliveries.push(Box::pin(attempt(shared, config, waiting)));
-        }
+        let shared = Arc::clone(&self.shared);
+        self.deliveries.push(Box::pin(async move {
+            Done::Heartbeat(heartbeat::send(&switch, &shared.sender).await)
+        }));
     }
 
     /// Takes the end of a try in: a receipt, a pause, or giving up.
-    fn settle(&mut self, outcome: Outcome, batch: &mut Batch) {
-        let Outcome {
-            waiting,
-            seconds,
-            result,
-        } = outcome;
-        let key = &waiting.key;
-        self.in_flight.remove(key);
-        if let Some(busy) = self.busy.get_mut(&integration_of(key)) {
-            *busy = busy.saturating_sub(1);
-        }
-        let now = self.shared.now();
-        let tries = self.tries.entry(key.clone()).or_default();
-        let names = [key.kind.as_str(), key.receiver.as_str()];
-        let receipt = |attempts: u32, answer: String| Receipt {
-            id: waiting.id.clone(),
-            decided_at: waiting.at,
-            at: now.wall,
-            attempts,
-            answer,
-            reason: waiting.reason,
-            firing: waiting.alerts.iter().filter(|item| !item.resolved).count(),
-            resolved: waiting.alerts.iter().filter(|item| item.resolved).count(),
+    fn settle(&mut self, done: Done, batch: &mut Batch) {
+        let outcome = match done {
+            Done::Try(outcome) => *outcome,
+            Done::Heartbeat(Ok(())) => return metrics::HEARTBEATS.inc(&["sent"]),
+            Done::Heartbeat(Err(failure)) => {
+                metrics::HEARTBEATS.inc(&["failed"]);
+                tracing::warn!(error = failure.reason(), "the dead man's switch was not reached");
+                return;
+            }
         };
-        match result {
-            Ok(answer) => {
-                metrics::LATENCY.observe(seconds);
-                observe_page(&waiting, now.wall);
-                tracing::info!(
-                    receiver = key.receiver,
-                    integration = key.kind,
-                    group = key.group_key,
-                    id = waiting.id,
-                    answer,
-                    "notification delivered"
-                );
-                let receipt = receipt(tries.attempts + 1, answer);
-                batch.events.push(Event::Delivered {
-                    key: key.clone(),
-                    receipt,
-                });
-                self.tries.remove(key);
-            }
-            Err(failure) => {
-                if tries.attempts == 0 {
-                    let why = match &failure {
-                        Failure::Transient { .. } => "serverError",
-                        Failure::Permanent(_) => "clientError",
-                    };
-                    metrics::NOTIFICATIONS_FAILED.inc(&[names[0], names[1], why]);
-                }
-                metrics::REQUESTS_FAILED.inc(&names);
-                tries.failed(&failure, now.mono);
-                let attempt = tries.attempts;
-                if now.wall - waiting.since >= GIVE_UP_AFTER {
-                    tracing::error!(
-                        receiver = key.receiver,
-                        integration = key.kind,
-                        group = key.group_key,
-                        id = waiting.id,
-                        attempt,
-                        error = failure.reason(),
-                        "notification given up: nobody was told"
-                    );
-                    metrics::GIVEN_UP.inc(&names);
-                    let receipt = receipt(attempt, failure.reason().to_owned());
-                    batch.events.push(Event::GaveUp {
-                        key: key.clone(),
-                        receipt,
-                    });
-                    self.tries.remove(key);
-                } else {
-                    tracing::warn!(
-                        receiver = key.receiver,
-                        integration = key.kind,
-                        group = key.group_key,
-                        id = waiting.id,
-                        attempt,
-                        error = failure.reason(),
-                        "notification failed"
-                    );
-                }
+        let now = self.shared.now();
+        let keys: Vec<NotifyKey> = outcome.messages.iter().map(|message| message.key.clone()).collect();
+        let failure = outcome.result.as_ref().err();
+        let ended = self.queue.ended(&keys, failure, now.mono, now.wall);
+        if failure.is_none() {
+            metrics::LATENCY.observe(outcome.seconds);
+        }
+        for (message, ended) in outcome.messages.iter().zip(ended) {
+            let (answer, failure) = match &outcome.result {
+                Ok(answer) => (answer.as_str(), None),
+                Err(failure) => (failure.reason(), Some(failure)),
+            };
+            let (firing, resolved) = message.counts();
+            let receipt = Receipt {
+                id: message.id.clone(),
+                decided_at: message.at,
+                at: now.wall,
+                attempts: ended.attempts,
+                answer: answer.to_owned(),
+                reason: message.reason,
+                firing,
+                resolved,
+                digest: outcome.digest.clone(),
+            };
+            match failure {
+                None => self.arrived(message, receipt, now.wall, batch),
+                Some(failure) => self.failed(message, failure, receipt, now.wall, batch),
             }
         }
+    }
+
+    fn arrived(&self, message: &Waiting, receipt: Receipt, now: Millis, batch: &mut Batch) {
+        observe_page(message, now);
+        tracing::info!(
+            receiver = message.key.receiver,
+            integration = message.key.kind,
+            group = message.key.group_key,
+            id = message.id,
+            answer = receipt.answer,
+            "notification delivered"
+        );
+        let key = message.key.clone();
+        batch.events.push(Event::Delivered { key, receipt });
+    }
+
+    fn failed(&mut self, message: &Waiting, failure: &Failure, receipt: Receipt, now: Millis, batch: &mut Batch) {
+        let key = &message.key;
+        let names = [key.kind.as_str(), key.receiver.as_str()];
+        let refused = matches!(failure, Failure::Permanent(_));
+        if receipt.attempts == 1 {
+            let why = if refused { "clientError" } else { "serverError" };
+            metrics::NOTIFICATIONS_FAILED.inc(&[names[0], names[1], why]);
+        }
+        metrics::REQUESTS_FAILED.inc(&names);
+        let config = Arc::clone(&self.shared.core.lock().config);
+        let receiver = config.receiver(&key.receiver);
+        let fallback = receiver.and_then(|receiver| config.receiver(receiver.fallback.as_ref()?));
+        let patience = receiver.map_or(Interval::ZERO, |receiver| receiver.give_up_after);
+        let hopeless = refused && fallback.is_some() && receipt.attempts >= REFUSALS_MAX;
+        if now - message.since < patience && !hopeless {
+            tracing::warn!(
+                receiver = key.receiver,
+                integration = key.kind,
+                group = key.group_key,
+                id = message.id,
+                attempt = receipt.attempts,
+                error = failure.reason(),
+                "notification failed"
+            );
+            return;
+        }
+        tracing::error!(
+            receiver = key.receiver,
+            integration = key.kind,
+            group = key.group_key,
+            id = message.id,
+            attempt = receipt.attempts,
+            fallback = fallback.map_or("", |receiver| receiver.name.as_str()),
+            error = failure.reason(),
+            "notification given up: the receiver was not told"
+        );
+        metrics::GIVEN_UP.inc(&names);
+        self.queue.forget(key);
+        let fallback = fallback.map_or_else(Vec::new, |receiver| {
+            let note = format!(
+                "fallback: {} ({}) could not be told since {}: {}",
+                key.receiver,
+                key.kind,
+                message.since,
+                failure.reason()
+            );
+            let told = receiver.integrations.iter();
+            told.map(|integration| Waiting {
+                id: self.shared.new_id(),
+                key: NotifyKey {
+                    group_key: format!(
+                        "fallback:{}/{}[{}]:{}",
+                        key.receiver, key.kind, key.index, key.group_key
+                    ),
+                    receiver: receiver.name.clone(),
+                    kind: integration.kind.to_owned(),
+                    index: integration.index,
+                },
+                thread: None,
+                at: now,
+                since: now,
+                note: Some(note.clone()),
+                ..message.clone()
+            })
+            .collect()
+        });
+        for message in &fallback {
+            self.queue.enqueue(message.key.clone(), self.shared.mono());
+        }
+        batch.events.push(Event::GaveUp {
+            key: key.clone(),
+            receipt,
+            fallback,
+        });
     }
 
     /// Writes the whole state once the log has grown by twice its size, so that what came before can be trimmed.
@@ -616,6 +663,8 @@ impl Runner {
         let core = self.shared.core.lock();
         metrics::GROUPS.set(usize_f64(core.groups.len()));
         metrics::WAITING.set(usize_f64(core.state.waiting.len()));
+        drop(core);
+        *self.shared.health.lock() = self.queue.health();
     }
 
     /// Lets what is being sent end within the grace, so that its receipt is recorded.
@@ -662,10 +711,6 @@ fn ended(silence: &Silence, now: Millis) -> Silence {
     }
 }
 
-fn integration_of(key: &NotifyKey) -> Integration {
-    (key.receiver.clone(), key.kind.clone(), key.index)
-}
-
 /// How long people waited for this page, from the newest alert in it.
 fn observe_page(waiting: &Waiting, now: Millis) {
     let newest = waiting
@@ -678,69 +723,4 @@ fn observe_page(waiting: &Waiting, now: Millis) {
     metrics::PAGE_GROUP.observe((waiting.since - newest).as_secs_f64().max(0.0));
     metrics::PAGE_SEND.observe((now - waiting.since).as_secs_f64().max(0.0));
     metrics::PAGE_TOTAL.observe((now - newest).as_secs_f64().max(0.0));
-}
-
-/// Tries to deliver one message.
-async fn attempt(shared: Arc<Shared>, config: Arc<Config>, waiting: Arc<Waiting>) -> Outcome {
-    let started = shared.mono();
-    let result = deliver(&shared, &config, &waiting).await;
-    Outcome {
-        seconds: shared.mono().seconds_since(started),
-        waiting,
-        result,
-    }
-}
-
-async fn deliver(shared: &Shared, config: &Config, waiting: &Waiting) -> Result<String, Failure> {
-    let key = &waiting.key;
-    let integration = config
-        .receiver(&key.receiver)
-        .and_then(|receiver| {
-            let is_it = |one: &&super::config::Integration| one.kind == key.kind && one.index == key.index;
-            receiver.integrations.iter().find(is_it)
-        })
-        .ok_or_else(|| Failure::Permanent("the configuration has no such receiver any more".to_owned()))?;
-    let now = shared.deps.clock.now();
-    let route = config.routes.routes().iter().find(|route| route.id == waiting.route);
-    let mut data = Data::of(waiting, Default::default(), &shared.deps.external_url, now);
-    if let Some(route) = route.filter(|route| !route.labels.is_empty()) {
-        let rendered = config.templates.route_labels(&route.labels, &data, now);
-        data.route_labels = rendered.map_err(Failure::Permanent)?;
-    }
-    match &integration.channel {
-        Channel::Email(email) => {
-            let mail = {
-                let renderer = config.templates.about(&data);
-                email::mail(email, &data, &renderer, &waiting.id, waiting.thread.as_deref())?
-            };
-            let smarthost = email::smarthost(email, &*shared.deps.disk, integration.timeout)?;
-            let sent = shared.deps.mailer.send(&smarthost, &mail).await;
-            sent.map(|receipt| receipt.response).map_err(|error| match error {
-                crate::io::mailer::MailError::Transient(_) => Failure::transient(error.to_string()),
-                crate::io::mailer::MailError::Permanent(_) => Failure::Permanent(error.to_string()),
-            })
-        }
-        Channel::Webhook(hook) => {
-            let outgoing = {
-                let renderer = config.templates.about(&data);
-                webhook::request(hook, &data, &renderer, &shared.sender, &waiting.id)?
-            };
-            let answer = shared.sender.send(&hook.http, outgoing, integration.timeout).await?;
-            Ok(describe(&answer))
-        }
-        Channel::Preset(preset) => {
-            let requests = {
-                let renderer = config.templates.about(&data);
-                super::notify::presets::requests(preset, &data, &renderer, &shared.sender)?
-            };
-            let mut said = String::new();
-            for request in requests {
-                let request = request.header(webhook::IDEMPOTENCY_KEY, waiting.id.as_str());
-                let answer = shared.sender.send(&preset.http, request, integration.timeout).await?;
-                (preset.preset.accept)(&answer)?;
-                said = describe(&answer);
-            }
-            Ok(said)
-        }
-    }
 }

@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::alert::Origin;
 use super::config::Config;
 use super::core::{Core, Now};
+use super::health::Health;
 use super::metrics;
 use super::notify::http::Sender;
+use super::queue::Lane;
 use super::record::{Event, decode};
 use super::runner::Runner;
 use super::silence::Silence;
@@ -82,6 +84,8 @@ pub(super) struct Shared {
     /// The oldest log position that a start needs.
     pub(super) needed_from: AtomicU64,
     pub(super) opened_at: Millis,
+    /// How each integration fares, as of the task's last round.
+    pub(super) health: Mutex<Vec<(Lane, Health, usize)>>,
 }
 
 /// What callers ask of the task.
@@ -126,6 +130,7 @@ impl AlertManager {
             sender: Sender::new(Arc::clone(&deps.http), Arc::clone(&deps.disk), Arc::clone(&deps.clock)),
             needed_from: AtomicU64::new(needed_from.0),
             opened_at: now.wall,
+            health: Mutex::default(),
             deps,
         });
         let (inbox, commands) = mpsc::channel(INBOX_MAX);

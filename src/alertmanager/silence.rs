@@ -1,9 +1,11 @@
 //! Silences: alerts that match are told to nobody while they last.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::time_interval::TimeInterval;
 use crate::model::{Interval, Labels, MatchOp, Matcher, Millis};
 
 /// How long a silence is kept after its end, as Alertmanager's default `--data.retention`.
@@ -33,6 +35,71 @@ pub struct Silence {
     /// More to say about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Between its start and its end, it silences only in these times: planned work that comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<Calendar>,
+}
+
+/// A list of `time_interval`s, as written and as read.
+#[derive(Clone)]
+pub struct Calendar {
+    written: serde_json::Value,
+    intervals: Arc<Vec<TimeInterval>>,
+}
+
+impl Calendar {
+    /// Reads what people write: the entries of Alertmanager's `time_intervals`, as JSON.
+    ///
+    /// # Errors
+    /// A text that says what is no interval.
+    pub fn read(written: serde_json::Value) -> Result<Calendar, String> {
+        let intervals: Vec<TimeInterval> = serde_json::from_value(written.clone())
+            .map_err(|error| format!("invalid silence: timeIntervals: {error}"))?;
+        if intervals.is_empty() {
+            return Err("invalid silence: timeIntervals: at least one is needed".to_owned());
+        }
+        Ok(Calendar {
+            written,
+            intervals: Arc::new(intervals),
+        })
+    }
+
+    /// Returns it as written.
+    pub fn written(&self) -> &serde_json::Value {
+        &self.written
+    }
+
+    /// Whether it covers a moment.
+    pub fn contains(&self, at: Millis) -> bool {
+        self.intervals.iter().any(|interval| interval.contains(at))
+    }
+}
+
+impl std::fmt::Debug for Calendar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.written)
+    }
+}
+
+impl PartialEq for Calendar {
+    fn eq(&self, other: &Calendar) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for Calendar {}
+
+impl Serialize for Calendar {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Calendar {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Calendar, D::Error> {
+        let written = serde_json::Value::deserialize(deserializer)?;
+        Calendar::read(written).map_err(serde::de::Error::custom)
+    }
 }
 
 /// One matcher of a silence, in the API's shape.
@@ -96,9 +163,10 @@ impl SilenceMatcher {
 }
 
 impl Silence {
-    /// Returns where it stands at `now`.
+    /// Returns where it stands at `now`; between the times of its calendar it is pending.
     pub fn state(&self, now: Millis) -> SilenceState {
-        if now < self.starts_at {
+        let is_off = || self.calendar.as_ref().is_some_and(|calendar| !calendar.contains(now));
+        if now < self.starts_at || (now < self.ends_at && is_off()) {
             SilenceState::Pending
         } else if now < self.ends_at {
             SilenceState::Active
@@ -149,10 +217,12 @@ impl Silence {
     /// Whether `new` may take this one's place under the same id: as in Alertmanager, what has begun keeps its matchers and
     /// its start, and what is over stays over.
     pub(crate) fn can_become(&self, new: &Silence, now: Millis) -> bool {
-        if self.matchers != new.matchers {
+        if self.matchers != new.matchers || self.calendar != new.calendar {
             return false;
         }
+        let begun = now >= self.starts_at && now < self.ends_at;
         match self.state(now) {
+            _ if begun => new.starts_at == self.starts_at && new.ends_at >= now,
             SilenceState::Active => new.starts_at == self.starts_at && new.ends_at >= now,
             SilenceState::Pending => new.starts_at >= now,
             SilenceState::Expired => false,
@@ -322,6 +392,37 @@ mod tests {
             created_by: "me".to_owned(),
             comment: "why".to_owned(),
             annotations: BTreeMap::new(),
+            calendar: None,
+        }
+    }
+
+    #[test]
+    fn a_silence_with_a_calendar_silences_in_its_times_only() {
+        let written =
+            serde_json::json!([{"weekdays": ["sunday"], "times": [{"start_time": "02:00", "end_time": "04:00"}]}]);
+        let mut silences = Silences::default();
+        let nightly = Silence {
+            starts_at: Millis(0),
+            ends_at: Millis(i64::MAX),
+            calendar: Some(Calendar::read(written).unwrap()),
+            ..silence("a", vec![matcher("alertname", "A", false, true)])
+        };
+        let json = serde_json::to_string(&nightly).unwrap();
+        silences.set(serde_json::from_str(&json).unwrap());
+        let labels = Labels::from_pairs([("alertname", "A")]);
+        // 1970-01-04 was a Sunday.
+        let hour = |day: i64, hour: i64| Millis(((day - 1) * 24 + hour) * 3_600_000);
+        assert_eq!(silences.silencing(&labels, hour(4, 3)), ["a"]);
+        assert!(silences.silencing(&labels, hour(4, 5)).is_empty());
+        assert!(silences.silencing(&labels, hour(5, 3)).is_empty());
+        assert_eq!(silences.silencing(&labels, hour(11, 2)), ["a"]);
+        assert_eq!(nightly.state(hour(5, 3)), SilenceState::Pending);
+        for bad in [
+            serde_json::json!([]),
+            serde_json::json!([{"weekdays": ["someday"]}]),
+            serde_json::json!("x"),
+        ] {
+            assert!(Calendar::read(bad).is_err());
         }
     }
 

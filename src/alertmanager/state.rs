@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::StoredAlert;
+use super::audit::Trail;
 use super::record::{Event, NotifyKey, Receipt, Send, Told, Waiting, WaitingAlert};
 use super::silence::Silences;
 use crate::model::{Fingerprint, Millis};
@@ -23,11 +24,13 @@ pub(crate) struct State {
     /// When each group that has told something looks again.
     pub(crate) timers: HashMap<String, Millis>,
     pub(crate) receipts: VecDeque<(NotifyKey, Receipt)>,
+    pub(crate) audit: Trail,
 }
 
 impl State {
     /// Applies one event: the only way for state to change.
     pub(crate) fn apply(&mut self, event: &Event) {
+        self.note(event);
         match event {
             Event::Alerts { alerts } => {
                 for alert in alerts {
@@ -83,15 +86,19 @@ impl State {
                 }
                 self.keep_receipt(key, receipt);
             }
-            Event::GaveUp { key, receipt } => {
+            Event::GaveUp { key, receipt, fallback } => {
                 self.take_waiting(key, &receipt.id);
                 self.keep_receipt(key, receipt);
+                for message in fallback {
+                    self.waiting.insert(message.key.clone(), Arc::new(message.clone()));
+                }
             }
             Event::Restored {
                 told,
                 waiting,
                 timers,
                 receipts,
+                audit,
             } => {
                 self.told.extend(told.iter().cloned());
                 let entries = waiting
@@ -100,8 +107,38 @@ impl State {
                 self.waiting.extend(entries);
                 self.timers.extend(timers.iter().cloned());
                 self.receipts.extend(receipts.iter().cloned());
+                self.audit.restore(audit);
             }
             Event::Reset | Event::SnapshotDone => {}
+        }
+    }
+
+    /// Writes into the audit trail what an event means to people; before it is applied, since what changes is what counts.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Alerts { alerts } => {
+                for alert in alerts {
+                    let old = self.alerts.get(&alert.fingerprint());
+                    self.audit.alert(old.map(|old| &**old), alert);
+                }
+            }
+            Event::Silenced { silence } => {
+                let is_new = self.silences.get(&silence.id).is_none();
+                self.audit.silence(silence, is_new);
+            }
+            Event::Flushed { at, sends, .. } => {
+                for send in sends {
+                    self.audit.decided(*at, send);
+                }
+            }
+            Event::Delivered { key, receipt } => self.audit.receipt("delivered", key, receipt),
+            Event::GaveUp { key, receipt, fallback } => {
+                self.audit.receipt("given_up", key, receipt);
+                for message in fallback {
+                    self.audit.fallback(receipt.at, message);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -139,6 +176,7 @@ impl State {
             thread: send.thread.clone(),
             at,
             since: old.as_ref().map_or(at, |old| old.since),
+            note: None,
         };
         self.waiting.insert(send.key.clone(), Arc::new(waiting));
     }
@@ -183,6 +221,7 @@ impl State {
                 waiting: Vec::new(),
                 timers: Vec::new(),
                 receipts: Vec::new(),
+                audit: Vec::new(),
             }]);
         }
         for waiting in self.waiting.values() {
@@ -191,6 +230,7 @@ impl State {
                 waiting: vec![(**waiting).clone()],
                 timers: Vec::new(),
                 receipts: Vec::new(),
+                audit: Vec::new(),
             }]);
         }
         records.push(vec![
@@ -199,6 +239,7 @@ impl State {
                 waiting: Vec::new(),
                 timers: self.timers.iter().map(|(group, at)| (group.clone(), *at)).collect(),
                 receipts: self.receipts.iter().cloned().collect(),
+                audit: self.audit.entries().cloned().collect(),
             },
             Event::SnapshotDone,
         ]);

@@ -253,6 +253,7 @@ async fn a_silenced_alert_pages_nobody_until_the_silence_ends() {
                 created_by: "me".to_owned(),
                 comment: "c".to_owned(),
                 annotations: Default::default(),
+                calendar: None,
             };
             let id = manager.set_silence(silence).await.unwrap();
             manager

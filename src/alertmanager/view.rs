@@ -101,7 +101,7 @@ impl AlertManager {
                 labels: group.labels.clone(),
                 receiver: route.receiver.clone(),
                 key: group.key.clone(),
-                route_labels: route.labels.clone(),
+                route_labels: rendered_labels(&core, group, route, &self.shared.deps.external_url, now),
                 muted_by: core.config.muted_by(route, now),
                 alerts,
                 next_flush: now + Interval(i64::try_from(left).unwrap_or(0)),
@@ -166,6 +166,13 @@ impl AlertManager {
         self.core().state.receipts.iter().cloned().collect()
     }
 
+    /// Returns the audit trail from entry `after` on, oldest first.
+    pub fn audit(&self, after: u64) -> Vec<super::audit::Entry> {
+        let core = self.core();
+        let entries = core.state.audit.entries().filter(|entry| entry.seq > after);
+        entries.cloned().collect()
+    }
+
     /// Brings the gauges up to date: call it before a scrape.
     pub fn observe(&self) {
         let mut by_state = BTreeMap::from([("active", 0), ("suppressed", 0), ("unprocessed", 0)]);
@@ -182,6 +189,27 @@ impl AlertManager {
             metrics::SILENCES.set(&[state.as_str()], usize_f64(count));
         }
     }
+}
+
+/// The route's labels as a message would show them; one that fails is shown as written.
+fn rendered_labels(
+    core: &super::core::Core,
+    group: &super::core::Group,
+    route: &super::config::Route,
+    external_url: &str,
+    now: Millis,
+) -> BTreeMap<String, String> {
+    if route.labels.is_empty() {
+        return BTreeMap::new();
+    }
+    let alerts = group
+        .members
+        .iter()
+        .filter_map(|fingerprint| core.state.alerts.get(fingerprint));
+    let message = super::preview::message(route, group, alerts.cloned(), now);
+    let data = super::notify::data::Data::of(&message, BTreeMap::new(), external_url, now);
+    let rendered = core.config.templates.route_labels(&route.labels, &data, now);
+    rendered.unwrap_or_else(|_| route.labels.clone())
 }
 
 fn receivers(core: &super::core::Core, labels: &Labels) -> Vec<String> {

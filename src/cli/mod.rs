@@ -1,16 +1,19 @@
 //! The command line: one file a subcommand; each calls the modules, prints, and decides nothing.
 
 mod agent;
+mod alert;
 mod backfill;
 mod check;
 mod check_alertmanager;
 mod check_dashboards;
 mod check_rules;
+mod explain;
 mod fmt;
 mod push;
 mod query;
 mod serve;
 mod server;
+mod silence;
 mod test;
 mod test_promql;
 mod test_rules;
@@ -32,8 +35,13 @@ struct Cli {
 enum Command {
     Serve(Box<serve::ServeArgs>),
     Agent(agent::AgentArgs),
+    Alert(alert::AlertArgs),
     Backfill(backfill::BackfillArgs),
     Check(check::CheckArgs),
+    Drill(explain::DrillArgs),
+    Explain(explain::ExplainArgs),
+    Preview(explain::PreviewArgs),
+    Silence(silence::SilenceArgs),
     Push(push::PushArgs),
     Fmt(fmt::FmtArgs),
     Query(query::QueryArgs),
@@ -49,7 +57,12 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Agent(args) => agent::run(args),
         Command::Backfill(args) => backfill::run(&args),
+        Command::Alert(args) => alert::run(&args),
         Command::Check(args) => check::run(args),
+        Command::Drill(args) => explain::run_drill(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Preview(args) => explain::run_preview(&args),
+        Command::Silence(args) => silence::run(&args),
         Command::Push(args) => push::run(args),
         Command::Fmt(args) => fmt::run(args),
         Command::Query(args) => query::run(args),

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{ApiError, Call, Route, Scope, body};
 use crate::alertmanager::{
-    AlertManager, AlertView, Error, Origin, ReceiverView, Silence, SilenceMatcher, SilenceState, parse_matcher,
+    AlertManager, AlertView, Calendar, Error, Origin, ReceiverView, Silence, SilenceMatcher, SilenceState,
+    parse_matcher,
 };
 use crate::io::BoxFuture;
 use crate::model::{Alert, Labels, MatchOp, Matcher, Millis};
@@ -265,7 +266,7 @@ fn read_alert(posted: PostedAlert, now: Millis) -> Result<Alert, String> {
 }
 
 /// Go's zero time means none.
-fn read_time(name: &str, text: Option<&str>) -> Result<Option<Millis>, String> {
+pub(super) fn read_time(name: &str, text: Option<&str>) -> Result<Option<Millis>, String> {
     let Some(text) = text.filter(|text| !text.is_empty() && !text.starts_with("0001-01-01T00:00:00")) else {
         return Ok(None);
     };
@@ -341,6 +342,9 @@ struct PostedSilence {
     comment: String,
     #[serde(default)]
     annotations: Option<std::collections::BTreeMap<String, String>>,
+    /// Ours: the times in which it silences, as entries of `time_intervals`.
+    #[serde(default)]
+    time_intervals: Option<Value>,
 }
 
 fn post_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
@@ -362,6 +366,7 @@ fn post_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
             created_by: posted.created_by,
             comment: posted.comment,
             annotations: posted.annotations.unwrap_or_default(),
+            calendar: posted.time_intervals.map(Calendar::read).transpose().map_err(bad)?,
         };
         let id = call.app.alertmanager.set_silence(silence).await?;
         Ok(json!({"silenceID": id}))
@@ -381,6 +386,9 @@ fn silence_json(silence: &Silence, state: SilenceState) -> Value {
     });
     if !silence.annotations.is_empty() {
         value["annotations"] = json!(silence.annotations);
+    }
+    if let Some(calendar) = &silence.calendar {
+        value["timeIntervals"] = calendar.written().clone();
     }
     value
 }

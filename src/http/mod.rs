@@ -22,6 +22,7 @@ mod local;
 mod login;
 mod metrics;
 mod otlp_api;
+mod notify_api;
 mod params;
 mod probes;
 mod push_api;

@@ -180,6 +180,7 @@ static PARTS: &[&[Route]] = &[
     super::targets_api::ROUTES,
     super::query_api::ROUTES,
     super::alertmanager_api::ROUTES,
+    super::notify_api::ROUTES,
     super::rules_api::ROUTES,
     super::write_api::ROUTES,
 ];

@@ -1,7 +1,8 @@
 //! `alertmanager.yml` as Alertmanager 0.34 reads it: parsed into meaning, checked, completed from `global`.
 //!
 //! Every mistake is refused at load with file, line and column; what we cannot do is refused by name. Extensions are one
-//! extra key each: `hmac` on a web hook, `ntfy_configs` on a receiver.
+//! extra key each: `hmac` on a web hook; `ntfy_configs`, `fallback`, `rate`, `burst`, `send_silenced_resolved`,
+//! `give_up_after` on a receiver; `group_urgent` on a route; `fallback` and `dead_mans_switch` in `global`.
 
 mod mask;
 pub(crate) mod preset;
@@ -71,6 +72,8 @@ pub struct Config {
     pub(crate) inhibit_rules: Vec<InhibitRule>,
     /// Named intervals of time.
     pub(crate) time_intervals: BTreeMap<String, Vec<TimeInterval>>,
+    /// Who hears regularly that pages get out.
+    pub(crate) dead_mans_switch: Option<DeadMansSwitch>,
     /// Our templates and the user's.
     pub(crate) templates: Arc<Templates>,
     /// The file's text without its secrets.
@@ -88,6 +91,59 @@ pub struct Summary {
     pub inhibit_rules: usize,
     /// Named time intervals.
     pub time_intervals: usize,
+}
+
+/// `global.dead_mans_switch`: a URL outside that is asked for as long as pages get out; when it hears nothing, it cries.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadMansSwitch {
+    /// What is asked for.
+    pub(crate) url: SecretSource,
+    /// How often.
+    pub(crate) interval: Interval,
+    /// No word any more when a message has waited for so long.
+    pub(crate) overdue: Interval,
+    /// No word any more unless an alert that these match fires; empty = any state of things will do.
+    pub(crate) watchdog: Vec<Matcher>,
+    /// How to reach it.
+    pub(crate) http: HttpConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDeadMansSwitch {
+    url: Option<Secret>,
+    url_file: Option<PathBuf>,
+    interval: Option<Interval>,
+    overdue: Option<Interval>,
+    #[serde(default)]
+    watchdog: Matchers,
+    http_config: Option<HttpConfig>,
+}
+
+impl RawDeadMansSwitch {
+    fn finish(self, base: &Path, http: &HttpConfig) -> Result<DeadMansSwitch, String> {
+        let url = SecretSource::pick("url", self.url, self.url_file)?;
+        let mut url = url.ok_or("one of url or url_file must be configured")?;
+        url.resolve(base);
+        let http = match self.http_config {
+            None => http.clone(),
+            Some(mut own) => {
+                own.finish(base)?;
+                own
+            }
+        };
+        let interval = self.interval.unwrap_or(Interval::mins(1));
+        if interval < Interval::secs(1) {
+            return Err("interval must be 1s or more".to_owned());
+        }
+        Ok(DeadMansSwitch {
+            url,
+            interval,
+            overdue: self.overdue.unwrap_or(Interval::mins(15)),
+            watchdog: self.watchdog.0,
+            http,
+        })
+    }
 }
 
 /// One inhibition rule: while a source fires, targets with the same `equal` labels are hushed.
@@ -150,6 +206,8 @@ macro_rules! global {
             pub(crate) smtp_require_tls: Option<bool>,
             pub(crate) smtp_force_implicit_tls: Option<bool>,
             pub(crate) smtp_tls_config: Option<TlsConfig>,
+            fallback: Option<Text>,
+            dead_mans_switch: Option<RawDeadMansSwitch>,
             $(pub(crate) $text: Option<Text>,)*
             $(pub(crate) $secret: Option<Secret>, pub(crate) $file: Option<PathBuf>,)*
         }
@@ -217,6 +275,11 @@ impl Global {
         })
     }
 
+    /// Returns who is told when a receiver that names nobody else cannot be.
+    pub(crate) fn fallback(&self) -> Option<String> {
+        self.raw.fallback.as_ref().map(|name| name.0.clone())
+    }
+
     /// Returns what a receiver inherits under this name.
     pub(crate) fn field(&self, name: &str) -> Option<FieldValue> {
         self.fields.get(name).cloned()
@@ -240,17 +303,14 @@ impl Config {
 
     /// Returns the configuration of a server without `alertmanager.yml`: alerts are kept and shown, and page nobody.
     pub fn pages_nobody() -> Config {
-        let receiver = Receiver {
-            name: "none".to_owned(),
-            labels: BTreeMap::new(),
-            integrations: Vec::new(),
-        };
+        let receiver = Receiver::silent("none");
         Config {
             resolve_timeout: Interval::mins(5),
             routes: RouteTree::single("none"),
             receivers: vec![Arc::new(receiver)],
             inhibit_rules: Vec::new(),
             time_intervals: BTreeMap::new(),
+            dead_mans_switch: None,
             templates: Arc::new(Templates::stock()),
             original: "route:\n  receiver: none\nreceivers:\n- name: none\n".to_owned(),
         }
@@ -339,7 +399,14 @@ fn build(raw: RawConfig, base: &Path) -> Result<Config, String> {
     if raw.tracing.is_some() {
         return Err("tracing is not supported".to_owned());
     }
-    let global = Global::finish(raw.global.unwrap_or_default(), base)?;
+    let mut global = Global::finish(raw.global.unwrap_or_default(), base)?;
+    let dead_mans_switch = global
+        .raw
+        .dead_mans_switch
+        .take()
+        .map(|raw| raw.finish(base, &global.http))
+        .transpose()
+        .map_err(|reason| format!("global.dead_mans_switch: {reason}"))?;
     let routes = RouteTree::build(raw.route.ok_or("no routes provided")?)?;
     let mut receivers: Vec<Arc<Receiver>> = Vec::new();
     for receiver in raw.receivers.unwrap_or_default() {
@@ -357,6 +424,7 @@ fn build(raw: RawConfig, base: &Path) -> Result<Config, String> {
     }
     let time_intervals = named_intervals(raw.mute_time_intervals, raw.time_intervals)?;
     check_names(&routes, &receivers, &time_intervals)?;
+    check_fallbacks(&receivers)?;
     let mut inhibit_rules = Vec::new();
     for rule in raw.inhibit_rules.unwrap_or_default() {
         inhibit_rules.push(rule.finish()?);
@@ -367,6 +435,7 @@ fn build(raw: RawConfig, base: &Path) -> Result<Config, String> {
         receivers,
         inhibit_rules,
         time_intervals,
+        dead_mans_switch,
         templates: Arc::new(Templates::stock()),
         original: String::new(),
     })
@@ -415,6 +484,30 @@ fn check_names(
                     .unwrap_or_default();
                 return Err(format!("undefined time interval {name:?} used in route{hint}"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Each fallback exists and has a way of being told, and no two receivers fall back on each other.
+fn check_fallbacks(receivers: &[Arc<Receiver>]) -> Result<(), String> {
+    let find = |name: &str| receivers.iter().find(|receiver| receiver.name == name);
+    for receiver in receivers {
+        let mut seen = vec![receiver.name.as_str()];
+        let mut next = receiver.fallback.as_deref();
+        while let Some(name) = next {
+            let fallback = find(name).ok_or_else(|| format!("undefined receiver {name:?} used as fallback"))?;
+            if seen.contains(&name) {
+                return Err(format!(
+                    "fallback {name:?}: the receivers {} fall back on each other",
+                    seen.join(", ")
+                ));
+            }
+            if fallback.integrations.is_empty() {
+                return Err(format!("fallback {name:?} is told by no means"));
+            }
+            seen.push(name);
+            next = fallback.fallback.as_deref();
         }
     }
     Ok(())

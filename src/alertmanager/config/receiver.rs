@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::super::flood::{Limit, Rate};
 use super::super::notify::presets::{self, Preset};
 use super::Global;
 use super::preset::{FieldValue, RawPreset};
@@ -21,6 +22,34 @@ pub(crate) struct Receiver {
     pub(crate) labels: BTreeMap<String, String>,
     /// The ways it is told, in a fixed order.
     pub(crate) integrations: Vec<Integration>,
+    /// Who is told when this one cannot be.
+    pub(crate) fallback: Option<String>,
+    /// How many messages it takes.
+    pub(crate) limit: Option<Limit>,
+    /// Whether the end of an alert is told that is silenced by then.
+    pub(crate) send_silenced_resolved: bool,
+    /// How long a message is tried.
+    pub(crate) give_up_after: Interval,
+}
+
+/// How long a message is tried before it is given up, when the file does not say.
+const GIVE_UP_AFTER: Interval = Interval::hours(24);
+/// How many messages may come at once, when the file says only how many in a time.
+const BURST: u32 = 10;
+
+impl Receiver {
+    /// A receiver that is told nothing.
+    pub(crate) fn silent(name: &str) -> Receiver {
+        Receiver {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+            integrations: Vec::new(),
+            fallback: None,
+            limit: None,
+            send_silenced_resolved: false,
+            give_up_after: GIVE_UP_AFTER,
+        }
+    }
 }
 
 /// One way of telling a receiver.
@@ -198,6 +227,12 @@ macro_rules! receivers {
         pub(super) struct RawReceiver {
             pub(super) name: Text,
             labels: Option<BTreeMap<String, Text>>,
+            fallback: Option<Text>,
+            rate: Option<Rate>,
+            burst: Option<u32>,
+            #[serde(default)]
+            send_silenced_resolved: bool,
+            give_up_after: Option<Interval>,
             email_configs: Option<Vec<RawEmail>>,
             webhook_configs: Option<Vec<RawWebhook>>,
             $($key: Option<Vec<RawPreset<presets::$shape>>>,)*
@@ -277,7 +312,25 @@ impl RawReceiver {
             });
         }
         self.presets(base, global, &mut integrations)?;
+        if self.burst.is_some() && self.rate.is_none() {
+            return Err("burst needs a rate".to_owned());
+        }
+        if self.burst == Some(0) {
+            return Err("burst must be more than zero".to_owned());
+        }
+        if self.give_up_after.is_some_and(|after| after <= Interval::ZERO) {
+            return Err("give_up_after must be more than 0s".to_owned());
+        }
+        let fallback = self.fallback.map(|name| name.0).filter(|name| !name.is_empty());
+        let fallback = fallback.or_else(|| global.fallback());
         Ok(Receiver {
+            fallback: fallback.filter(|name| *name != self.name.0),
+            limit: self.rate.map(|rate| Limit {
+                rate,
+                burst: self.burst.unwrap_or(BURST),
+            }),
+            send_silenced_resolved: self.send_silenced_resolved,
+            give_up_after: self.give_up_after.unwrap_or(GIVE_UP_AFTER),
             name: self.name.0,
             labels: self
                 .labels
@@ -384,6 +437,9 @@ fn email(raw: RawEmail, base: &Path, global: &Global) -> Result<EmailConfig, Str
         .or_else(|| global.raw.smtp_tls_config.clone())
         .unwrap_or_default();
     tls.finish(base)?;
+    if tls.max_version.as_deref() == Some("TLS12") {
+        return Err("tls_config.max_version: TLS12 cannot be kept for e-mail, TLS 1.3 is always offered".to_owned());
+    }
     let own_password = SecretSource::pick("auth_password", raw.auth_password, raw.auth_password_file)?;
     let own_secret = SecretSource::pick("auth_secret", raw.auth_secret, raw.auth_secret_file)?;
     let resolved = |source: Option<SecretSource>| {

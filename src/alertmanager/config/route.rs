@@ -30,6 +30,7 @@ pub(super) struct RawRoute {
     mute_time_intervals: Option<Vec<Text>>,
     active_time_intervals: Option<Vec<Text>>,
     labels: Option<BTreeMap<String, Text>>,
+    group_urgent: Option<Matchers>,
 }
 
 /// A list of matcher texts, each of which may hold several; sorted.
@@ -38,10 +39,38 @@ pub(crate) struct Matchers(pub(crate) Vec<Matcher>);
 
 impl<'de> Deserialize<'de> for Matchers {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let lines = Option::<Vec<MatcherLine>>::deserialize(deserializer)?.unwrap_or_default();
-        let mut matchers: Vec<Matcher> = lines.into_iter().flat_map(|line| line.0).collect();
+        let lines = Option::<OneOrMore>::deserialize(deserializer)?.unwrap_or_default();
+        let mut matchers: Vec<Matcher> = lines.0.into_iter().flat_map(|line| line.0).collect();
         sort(&mut matchers);
         Ok(Matchers(matchers))
+    }
+}
+
+/// A list, or one text.
+#[derive(Default)]
+struct OneOrMore(Vec<MatcherLine>);
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = OneOrMore;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of matchers")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMore, E> {
+                let matchers = parse_matchers(text).map_err(E::custom)?;
+                Ok(OneOrMore(vec![MatcherLine(matchers)]))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMore, A::Error> {
+                let mut lines = Vec::new();
+                while let Some(line) = seq.next_element()? {
+                    lines.push(line);
+                }
+                Ok(OneOrMore(lines))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -115,6 +144,8 @@ pub(crate) struct Route {
     pub(crate) active: Vec<String>,
     /// Labels for templates, themselves templates.
     pub(crate) labels: BTreeMap<String, String>,
+    /// A new alert that these match makes its group look at once; empty = none does.
+    pub(crate) group_urgent: Vec<Matcher>,
     matchers: Vec<Matcher>,
     go_on: bool,
     children: Vec<usize>,
@@ -212,6 +243,13 @@ impl RouteTree {
                 .map(|name| name.0)
                 .collect(),
             labels,
+            group_urgent: match raw.group_urgent {
+                Some(matchers) => matchers.0,
+                None => parent
+                    .as_ref()
+                    .map(|parent| parent.group_urgent.clone())
+                    .unwrap_or_default(),
+            },
             matchers,
             go_on: raw.r#continue,
             children: Vec::new(),
@@ -268,6 +306,15 @@ impl RouteTree {
 }
 
 impl Route {
+    /// Whether a new alert with these labels is not to wait for the group's next look.
+    pub(crate) fn is_urgent(&self, labels: &Labels) -> bool {
+        !self.group_urgent.is_empty()
+            && self
+                .group_urgent
+                .iter()
+                .all(|matcher| matcher.matches(labels.value(&matcher.name)))
+    }
+
     /// Returns the labels that name the alert's group.
     pub(crate) fn group_labels(&self, labels: &Labels) -> Labels {
         match &self.group_by {
@@ -362,6 +409,7 @@ mod tests {
             ("{receiver: a, group_interval: 0s}", "group_interval cannot be zero"),
             ("{receiver: a, routes: [{match_re: {a: '('}}]}", "regular expression"),
             ("{receiver: a, group_wiat: 1s}", "unknown field"),
+            ("{receiver: a, group_urgent: 'severity'}", "severity"),
         ] {
             let error = tree(yaml).expect_err(yaml);
             assert!(error.contains(reason), "{yaml}: {error}");

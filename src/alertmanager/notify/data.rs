@@ -18,7 +18,7 @@ pub(crate) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 pub(crate) struct Data {
     pub(crate) receiver: String,
     pub(crate) alerts: Vec<WaitingAlert>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: String,
     pub(crate) group_key: String,
     pub(crate) group_labels: Labels,
     pub(crate) common_labels: Labels,
@@ -39,7 +39,10 @@ impl Data {
     ) -> Data {
         Data {
             receiver: waiting.key.receiver.clone(),
-            reason: waiting.reason.as_str(),
+            reason: waiting
+                .note
+                .clone()
+                .unwrap_or_else(|| waiting.reason.as_str().to_owned()),
             group_key: waiting.key.group_key.clone(),
             group_labels: waiting.group_labels.clone(),
             common_labels: common(waiting.alerts.iter().map(|item| &item.alert.labels)),
@@ -68,7 +71,7 @@ impl Data {
             .field("Receiver", self.receiver.as_str())
             .field("Status", self.status())
             .field("Alerts", alerts_value(alerts))
-            .field("NotificationReason", self.reason)
+            .field("NotificationReason", self.reason.as_str())
             .field("GroupLabels", kv(self.group_labels.iter()))
             .field("CommonLabels", kv(self.common_labels.iter()))
             .field("CommonAnnotations", kv(self.common_annotations.iter()))
