@@ -162,7 +162,7 @@ impl Runner {
         self.flush_due().await;
         self.forget().await;
         self.start_deliveries();
-        self.start_heartbeat();
+        self.start_heartbeat().await;
         self.snapshot_if_due().await;
         self.count();
     }
@@ -484,10 +484,18 @@ impl Runner {
     }
 
     /// Tells the dead man's switch that pages get out, when they do and when it is time.
-    fn start_heartbeat(&mut self) {
+    async fn start_heartbeat(&mut self) {
         let now = self.shared.now();
-        if now.mono < self.heartbeat_at {
+        if now.mono < self.heartbeat_at || self.shared.core.lock().config.dead_mans_switch.is_none() {
             return;
+        }
+        if !self.log_is_well {
+            // Nothing may be due that would show that it takes records again: a record that says nothing asks.
+            let nothing = Event::Touched {
+                at: now.wall,
+                ends: Vec::new(),
+            };
+            let _ = self.append(&[nothing]).await;
         }
         let core = self.shared.core.lock();
         let Some(switch) = core.config.dead_mans_switch.clone() else {

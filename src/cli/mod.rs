@@ -15,6 +15,7 @@ mod serve;
 mod server;
 mod silence;
 mod test;
+mod test_pages;
 mod test_promql;
 mod test_rules;
 mod tsdb;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Deserialize;
 
+use super::test_pages::{InhibitionTest, PageTests, RoutingTest, SilenceTest};
 use crate::io::disk::OsDisk;
 use crate::io::files;
 use crate::model::{FloatHistogram, Interval, Labels, Millis, yaml};
@@ -63,6 +64,13 @@ struct TestFile {
     fuzzy_compare: bool,
     #[serde(default)]
     tests: Vec<Test>,
+    alertmanager: Option<PathBuf>,
+    #[serde(default)]
+    routing_test: Vec<RoutingTest>,
+    #[serde(default)]
+    inhibition_test: Vec<InhibitionTest>,
+    #[serde(default)]
+    silence_test: Vec<SilenceTest>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +161,7 @@ struct Suite {
     groups: Vec<(String, GroupSpec)>,
     interval: Interval,
     fuzzy: bool,
+    pages: PageTests,
 }
 
 fn test_file(path: &Path, only: Option<&str>) -> Vec<String> {
@@ -160,7 +169,7 @@ fn test_file(path: &Path, only: Option<&str>) -> Vec<String> {
         Ok(read) => read,
         Err(failures) => return failures,
     };
-    let mut failures = Vec::new();
+    let mut failures = suite.pages.run(path.parent().unwrap_or(Path::new("")));
     for (i, test) in tests.iter().enumerate() {
         if only.is_some_and(|only| !test.name.contains(only)) {
             continue;
@@ -210,6 +219,12 @@ fn read_suite(path: &Path) -> Result<(Suite, Vec<Test>), Vec<String>> {
         groups,
         interval: interval.unwrap_or(Interval::mins(1)),
         fuzzy: file.fuzzy_compare,
+        pages: PageTests {
+            alertmanager: file.alertmanager,
+            routing: file.routing_test,
+            inhibition: file.inhibition_test,
+            silence: file.silence_test,
+        },
     };
     Ok((suite, file.tests))
 }

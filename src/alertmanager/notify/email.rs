@@ -56,6 +56,7 @@ pub(crate) fn smarthost(config: &EmailConfig, disk: &dyn Disk, timeout: Interval
             identity_pem: identity_pem(&config.tls, disk).map_err(Failure::transient)?,
             server_name: config.tls.server_name.clone(),
             insecure_skip_verify: config.tls.insecure_skip_verify,
+            tls13_only: config.tls.min_version.as_deref() == Some("TLS13"),
         },
         auth,
         timeout,

@@ -40,6 +40,8 @@ pub struct MailTls {
     pub server_name: Option<String>,
     /// Accept any certificate.
     pub insecure_skip_verify: bool,
+    /// Speak TLS 1.3 or nothing; otherwise 1.2 will do.
+    pub tls13_only: bool,
 }
 
 /// When TLS begins.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lettre::Address;
 use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, Identity, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, Identity, TlsParameters, TlsVersion};
 use lettre::transport::smtp::commands::{Data, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
@@ -250,6 +250,9 @@ fn tls_parameters(to: &Smarthost, trust: Trust) -> Result<TlsParameters, MailErr
     let bad = |what: &str, error: SmtpError| MailError::Permanent(format!("{what}: {error}"));
     let domain = to.tls.server_name.clone().unwrap_or_else(|| to.host.clone());
     let mut builder = TlsParameters::builder(domain);
+    if to.tls.tls13_only {
+        builder = builder.set_min_tls_version(TlsVersion::Tlsv13);
+    }
     if let Some(pem) = &to.tls.ca_pem {
         builder = builder.certificate_store(CertificateStore::None);
         let authorities = Certificate::from_pem(pem).map_err(|error| bad("certificate authority", error))?;
