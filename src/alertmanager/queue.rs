@@ -240,7 +240,12 @@ impl Queue {
         let mut all: Vec<_> = self
             .lanes
             .iter()
-            .map(|(lane, state)| (lane.clone(), state.health.clone(), state.waiting.len() + state.busy))
+            .map(|(lane, state)| {
+                // What is under way or to be tried again has tries; the rest waits in the lane.
+                let tried = self.tries.keys().filter(|key| lane_of(key) == *lane);
+                let tried = tried.filter(|key| !state.queued.contains(*key)).count();
+                (lane.clone(), state.health.clone(), state.queued.len() + tried)
+            })
             .collect();
         all.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         all

@@ -33,6 +33,8 @@ const GRACE: Interval = Interval::secs(3);
 const FORGET_AFTER: Interval = Interval::mins(1);
 /// How often what is of no use is forgotten.
 const FORGET_EVERY: Interval = Interval::secs(30);
+/// How often it is shown how the receivers fare, while messages are on their way.
+const HEALTH_EVERY: Interval = Interval(200);
 /// The least log between two snapshots, in bytes.
 const SNAPSHOT_BYTES_MIN: usize = 4 << 20;
 /// How long decisions wait when the log does not take them.
@@ -49,6 +51,8 @@ pub(super) struct Runner {
     forget_at: Mono,
     /// When the dead man's switch is to hear of us next.
     heartbeat_at: Mono,
+    /// When it is shown again how the receivers fare.
+    health_at: Mono,
     /// Whether the log took the last record.
     log_is_well: bool,
     bytes_since_snapshot: usize,
@@ -97,6 +101,7 @@ impl Runner {
             queue: Queue::default(),
             forget_at: now.after(FORGET_EVERY),
             heartbeat_at: now,
+            health_at: now,
             log_is_well: true,
             bytes_since_snapshot: 0,
             snapshot_bytes: 0,
@@ -667,12 +672,16 @@ impl Runner {
         }
     }
 
-    fn count(&self) {
+    fn count(&mut self) {
         let core = self.shared.core.lock();
         metrics::GROUPS.set(usize_f64(core.groups.len()));
         metrics::WAITING.set(usize_f64(core.state.waiting.len()));
         drop(core);
-        *self.shared.health.lock() = self.queue.health();
+        let now = self.shared.mono();
+        if now >= self.health_at || self.deliveries.is_empty() {
+            self.health_at = now.after(HEALTH_EVERY);
+            *self.shared.health.lock() = self.queue.health();
+        }
     }
 
     /// Lets what is being sent end within the grace, so that its receipt is recorded.
