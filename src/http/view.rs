@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::model::{FloatHistogram, HistogramSample, Labels, Millis, Sample};
-use crate::query::float::{go_float, push_go_float};
+use crate::query::float::{go_float, push_digits, push_go_float};
 use crate::query::{MatrixSeries, QueryOutput, QueryValue, VectorSample};
 use crate::storage::Point;
 
@@ -250,9 +250,10 @@ pub(super) fn push_time(out: &mut Vec<u8>, at: Millis) {
     if at.0 < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(seconds.to_string().as_bytes());
+    push_digits(out, seconds);
     if millis > 0 {
-        out.extend_from_slice(format!(".{millis:03}").as_bytes());
+        let digit = |power: u64| b'0' + (millis / power % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
     }
 }
 

@@ -33,6 +33,7 @@ pub fn stale_marker() -> f64 {
 }
 
 /// Whether `value` is the stale marker (and not just any NaN).
+#[inline]
 pub fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_BITS
 }

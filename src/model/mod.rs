@@ -16,7 +16,7 @@ pub use batch::{
     BatchSeries, Exemplar, HistogramSample, LabelError, LabelSource, MetricKind, MetricMetadata, OwnedSeries, Sample,
     SeriesKey, WriteBatch, is_stale, stale_marker,
 };
-pub use float::{FloatSum, format_g, format_plain};
+pub use float::{FloatSum, FloatSums, format_g, format_plain};
 pub use histogram::{
     Bucket, CounterResetHint, Estimate, FloatHistogram, HistogramError, HistogramSum, Keep, MixedSchemas,
     NanObservations, Reconciled, SCHEMA_CUSTOM, SCHEMA_MAX, SCHEMA_MIN, Span,

@@ -3,26 +3,40 @@
 
 /// Appends `value`.
 pub fn push_go_float(out: &mut Vec<u8>, value: f64) {
-    use std::io::Write as _;
     if value.is_nan() {
         out.extend_from_slice(b"NaN");
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else if value.fract() == 0.0 && value.abs() < EXACT_MAX && !(value == 0.0 && value.is_sign_negative()) {
-        push_integer(out, value);
+        if value < 0.0 {
+            out.push(b'-');
+        }
+        push_digits(out, value.abs() as u64);
     } else {
-        write!(out, "{value}").expect("writing to memory cannot fail");
+        push_fraction(out, value);
+    }
+}
+
+/// Appends a finite number that is not known to be an integer.
+fn push_fraction(out: &mut Vec<u8>, value: f64) {
+    use std::io::Write as _;
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(value).as_bytes();
+    if text.contains(&b'e') {
+        write!(out, "{value}").expect("writing to memory cannot fail"); // In plain digits, however many.
+    } else {
+        out.extend_from_slice(text.strip_suffix(b".0").unwrap_or(text));
     }
 }
 
 /// Integers below this are exact in a double, and are written faster than floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-#[expect(clippy::cast_possible_truncation, reason = "the caller checked the bounds")]
-fn push_integer(out: &mut Vec<u8>, value: f64) {
+/// Appends a whole number in decimal digits.
+pub fn push_digits(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
-    let mut rest = (value as i64).unsigned_abs();
+    let mut rest = value;
     loop {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
@@ -30,9 +44,6 @@ fn push_integer(out: &mut Vec<u8>, value: f64) {
         if rest == 0 {
             break;
         }
-    }
-    if value < 0.0 {
-        out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -61,8 +72,21 @@ mod tests {
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
             (0.1 + 0.2, "0.30000000000000004"),
+            (f64::MAX, &format!("{}", f64::MAX)),
+            (1e16, "10000000000000000"),
         ] {
             assert_eq!(go_float(value), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_double_has_the_digits_that_rust_gives_it(bits: u64, scaled in -1_000_000i64..1_000_000, power in 0i32..12) {
+            for value in [f64::from_bits(bits), scaled as f64 / 10f64.powi(power)] {
+                if value.is_finite() {
+                    proptest::prop_assert_eq!(go_float(value), format!("{}", value));
+                }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::rate::{self, Kind};
 use super::{Job, Series, View, start_of};
-use crate::model::{CounterResetHint, FloatHistogram, FloatSum, HistogramSample, HistogramSum};
+use crate::model::{CounterResetHint, FloatHistogram, FloatSum, FloatSums, HistogramSample, HistogramSum};
 use crate::query::ast::Boundary;
 use crate::query::eval::aggregate::HistogramMean;
 use crate::query::eval::aggregate::mean::FloatMean;
@@ -391,17 +391,25 @@ fn regression(
             (0.0, first)
         });
     }
-    let mut sums = [FloatSum::default(); 4];
-    for (time, value) in view.times.iter().zip(view.values) {
+    let terms = view.times.iter().zip(view.values).map(|(time, value)| {
         let x = time.saturating_sub(origin) as f64 / 1e3;
-        for (sum, term) in sums.iter_mut().zip([x, *value, x * value, x * x]) {
-            sum.add(term);
-        }
-    }
-    let [x, y, xy, xx] = sums.map(|sum| sum.sum + sum.lost);
+        [x, *value, x * value, x * x]
+    });
+    let mut sums = FloatSums::default();
+    terms.clone().for_each(|terms| sums.add(terms));
+    let [x, y, xy, xx] = sums.values().unwrap_or_else(|| one_by_one(terms));
     let n = view.values.len() as f64;
     let slope = (xy - x * y / n) / (xx - x * x / n);
     Some((slope, y / n - slope * x / n))
+}
+
+/// Sums that may become infinite.
+fn one_by_one(terms: impl Iterator<Item = [f64; 4]>) -> [f64; 4] {
+    let mut sums = [FloatSum::default(); 4];
+    for terms in terms {
+        sums.iter_mut().zip(terms).for_each(|(sum, term)| sum.add(term));
+    }
+    sums.map(|sum| sum.sum + sum.lost)
 }
 
 /// Holt's double exponential smoothing; at least two values.
