@@ -140,6 +140,9 @@ impl Default for Labels {
 impl Ord for Labels {
     /// Label by label: by name, then by value; a prefix comes first (Prometheus's `labels.Compare`).
     fn cmp(&self, other: &Labels) -> Ordering {
+        if Arc::ptr_eq(&self.text, &other.text) || self.text == other.text {
+            return Ordering::Equal;
+        }
         self.iter().cmp(other.iter())
     }
 }

@@ -3,8 +3,7 @@
 //! Where two parts disagree about a time, the part listed first counts: callers list the older block first, and the first
 //! value that was accepted is the one that stays.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
 
 use crate::model::{Labels, TimeRange};
 use crate::storage::{Columns, Point, Series, StorageError, Summary};
@@ -16,37 +15,57 @@ pub fn merge_series(selections: Vec<Vec<Box<dyn Series>>>) -> Vec<Box<dyn Series
     if selections.len() <= 1 {
         return selections.pop().unwrap_or_default();
     }
-    let mut sources: Vec<std::vec::IntoIter<Box<dyn Series>>> = selections.into_iter().map(Vec::into_iter).collect();
-    let mut heads: Vec<Option<Box<dyn Series>>> = sources.iter_mut().map(Iterator::next).collect();
-    let mut heap: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
-    let offer = |heap: &mut BinaryHeap<_>, heads: &[Option<Box<dyn Series>>], at: usize| {
-        if let Some(series) = &heads[at] {
-            heap.push(Reverse((series.labels(), at)));
-        }
-    };
-    (0..heads.len()).for_each(|at| offer(&mut heap, &heads, at));
-    let mut merged: Vec<Box<dyn Series>> = Vec::new();
-    while let Some(Reverse((labels, at))) = heap.pop() {
-        let mut parts: Vec<Box<dyn Series>> = heads[at].take().into_iter().collect();
-        let mut taken = vec![at];
-        while let Some(Reverse((next, at))) = heap.peek() {
-            if *next != labels {
-                break;
+    let most = selections.iter().map(Vec::len).max().unwrap_or(0);
+    let mut sources: Vec<Source> = selections.into_iter().map(Source::new).collect();
+    let mut merged: Vec<Box<dyn Series>> = Vec::with_capacity(most);
+    // There are few sources, and mostly all of them have the next series: looking at each beats keeping a heap.
+    let mut first: Vec<usize> = Vec::new();
+    loop {
+        first.clear();
+        for at in 0..sources.len() {
+            let Some((labels, _)) = &sources[at].next else { continue };
+            let least = first.first().and_then(|at| sources[*at].next.as_ref());
+            match least.map_or(Ordering::Equal, |(least, _)| labels.cmp(least)) {
+                Ordering::Greater => continue,
+                Ordering::Less => first.clear(),
+                Ordering::Equal => {}
             }
-            parts.extend(heads[*at].take());
-            taken.push(*at);
-            heap.pop();
+            first.push(at);
         }
-        for at in taken {
-            heads[at] = sources[at].next();
-            offer(&mut heap, &heads, at);
-        }
-        merged.push(match parts.len() {
-            1 => parts.remove(0),
-            _ => Box::new(MergedSeries { labels, parts }),
+        let mut found = first.iter().filter_map(|at| sources[*at].take());
+        let Some((labels, one)) = found.next() else {
+            return merged;
+        };
+        merged.push(match first.len() {
+            1 => one,
+            _ => {
+                let parts = std::iter::once(one).chain(found.map(|(_, part)| part)).collect();
+                Box::new(MergedSeries { labels, parts })
+            }
         });
     }
-    merged
+}
+
+/// A selection that is being merged.
+struct Source {
+    next: Option<(Labels, Box<dyn Series>)>,
+    rest: std::vec::IntoIter<Box<dyn Series>>,
+}
+
+impl Source {
+    fn new(series: Vec<Box<dyn Series>>) -> Source {
+        let mut source = Source {
+            next: None,
+            rest: series.into_iter(),
+        };
+        source.take();
+        source
+    }
+
+    fn take(&mut self) -> Option<(Labels, Box<dyn Series>)> {
+        let next = self.rest.next().map(|series| (series.labels(), series));
+        std::mem::replace(&mut self.next, next)
+    }
 }
 
 /// One series out of several stores.
@@ -107,14 +126,13 @@ impl Series for MergedSeries {
     }
 }
 
-/// Moves the samples of `more` into `into`; where both have a time, `into` keeps its own.
+/// Moves the samples of `more` into `into`; where both have a time, `into` keeps its own. Both keep their memory.
 pub fn merge_columns(into: &mut Columns, more: &mut Columns) {
-    let more = std::mem::take(more);
-    if more.is_empty() {
+    if into.is_empty() {
+        std::mem::swap(into, more);
         return;
     }
-    if into.is_empty() {
-        *into = more;
+    if more.is_empty() {
         return;
     }
     // Across kinds, too, a time belongs to the first: a series has a float or a histogram at one time.
@@ -124,8 +142,9 @@ pub fn merge_columns(into: &mut Columns, more: &mut Columns) {
         into.times.clone()
     };
     let histogram_times = times_of(into);
-    merge_floats(into, &more, &histogram_times);
-    merge_histograms(into, &more, &float_times);
+    merge_floats(into, more, &histogram_times);
+    merge_histograms(into, more, &float_times);
+    more.clear();
 }
 
 fn times_of(columns: &Columns) -> Vec<i64> {

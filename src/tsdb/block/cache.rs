@@ -1,7 +1,7 @@
-//! What was read lately: verified pages and decoded columns of times, shared by all blocks of a store.
+//! What was read lately: verified pages, decoded columns of times, and labels; shared by all blocks of a store.
 //!
 //! A page serves some hundred neighbouring series, and a column of times all series of a target, so a query that walks a
-//! metric reads each of them once. First in, first out: entries are cheap to get again, and a scan must not be able to
+//! metric reads each of them once; spelling out the labels of what it found would cost it more than the samples do. First in, first out: entries are cheap to get again, and a scan must not be able to
 //! make bookkeeping expensive.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,28 +10,39 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::series::Entry;
+use crate::model::Labels;
+
 /// Bytes of pages kept by default.
 const PAGES_BYTES_MAX: usize = 16 << 20;
 /// Bytes of times kept by default.
 const TIMES_BYTES_MAX: usize = 16 << 20;
 
-/// Pages and times by block.
+/// Bytes of labels kept by default: about 80,000 series.
+const GROUPS_BYTES_MAX: usize = 32 << 20;
+
+/// A series of a block, spelled out.
+pub(super) type Described = (Labels, Entry);
+
+/// Pages, times and labels by block.
 pub struct BlockCache {
     pages: Fifo<Arc<[u8]>>,
     times: Fifo<Arc<[i64]>>,
+    groups: Fifo<Arc<[Described]>>,
 }
 
 impl BlockCache {
-    /// Returns an empty cache of the default size (16 MiB of pages and as much of times).
+    /// Returns an empty cache of the default size (16 MiB of pages, as much of times, 32 MiB of labels).
     pub fn new() -> BlockCache {
         BlockCache::with_bytes(PAGES_BYTES_MAX, TIMES_BYTES_MAX)
     }
 
-    /// Returns an empty cache that keeps so many bytes of each kind.
+    /// Returns an empty cache that keeps so many bytes of pages and times.
     pub fn with_bytes(pages_max: usize, times_max: usize) -> BlockCache {
         BlockCache {
             pages: Fifo::new(pages_max),
             times: Fifo::new(times_max),
+            groups: Fifo::new(GROUPS_BYTES_MAX),
         }
     }
 
@@ -54,6 +65,18 @@ impl BlockCache {
     ) -> Result<Arc<[i64]>, E> {
         self.times
             .get_or((block, u64::from(column)), |times| times.len() * 8, read)
+    }
+
+    /// Returns the group of series of a block that begins with `start`, reading it with `read` when it is not here.
+    pub(super) fn group<E>(
+        &self,
+        block: u64,
+        start: u32,
+        read: impl FnOnce() -> Result<Arc<[Described]>, E>,
+    ) -> Result<Arc<[Described]>, E> {
+        let bytes = |(labels, _): &Described| size_of::<Described>() + labels.as_encoded().len() + 16;
+        self.groups
+            .get_or((block, u64::from(start)), |group| group.iter().map(bytes).sum(), read)
     }
 }
 

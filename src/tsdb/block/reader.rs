@@ -10,13 +10,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
-use super::cache::BlockCache;
+use super::cache::{BlockCache, Described};
 use super::index::Index;
 use super::ints;
 use super::meta::{BlockMeta, Sections};
 use super::open::{Page, Parts};
 use super::read_series::BlockSeries;
-use super::series::{Entry, SeriesTable, Symbolic};
+use super::series::{Entry, GROUP, SeriesTable, Symbolic};
 use super::symbols::Symbols;
 use super::times::TimeColumn;
 use super::wire::{Cursor, DecodeError};
@@ -121,14 +121,33 @@ impl Block {
             return Ok(Vec::new());
         }
         let ids = selector.find(&**self)?;
+        let mut ids = ids.iter().peekable();
         let mut found = Vec::new();
-        self.visit(&ids, |_, labels, entry| {
-            if entry_overlaps(entry, range) {
-                found.push(BlockSeries::new(self.clone(), labels.build(self)?, *entry));
+        while let Some(first) = ids.peek() {
+            let start = first / GROUP * GROUP;
+            let group = self.group(start)?;
+            while let Some(id) = ids.next_if(|id| *id - start < GROUP) {
+                let nothing = || self.rotten_index(&DecodeError::Malformed("label index: no such series"));
+                let (labels, entry) = group.get((id - start) as usize).ok_or_else(nothing)?;
+                if entry_overlaps(entry, range) {
+                    found.push(BlockSeries::new(self.clone(), labels.clone(), *entry));
+                }
             }
-            Ok(())
-        })?;
+        }
         Ok(found)
+    }
+
+    /// Returns the group that begins with a series, from the cache if it is there: queries come again and again.
+    fn group(&self, start: u32) -> Result<Arc<[Described]>, StorageError> {
+        self.cache.group(self.meta.id.0, start, || {
+            let end = start.saturating_add(GROUP).min(self.series.len());
+            let mut group = Vec::with_capacity(GROUP as usize);
+            self.visit(&(start..end).collect(), |_, labels, entry| {
+                group.push((labels.build(self)?, *entry));
+                Ok(())
+            })?;
+            Ok(Arc::from(group))
+        })
     }
 
     /// Returns all series, sorted by labels: what compaction reads.

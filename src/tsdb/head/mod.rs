@@ -6,6 +6,7 @@
 mod exemplars;
 mod extra;
 mod interest;
+mod order;
 mod query;
 mod series;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub(crate) struct Head {
     pub(crate) chunks: Arc<ChunkStore>,
     pub(crate) watchers: Watchers,
     pub(crate) exemplars: Exemplars,
+    order: order::Order,
     metadata: RwLock<BTreeMap<String, MetricMetadata>>,
     window: Interval,
     /// From the oldest to the newest sample applied since the last cut.
@@ -73,6 +75,7 @@ impl Head {
             chunks: Arc::new(chunks),
             watchers: Watchers::default(),
             exemplars: Exemplars::default(),
+            order: order::Order::default(),
             metadata: RwLock::default(),
             window,
             min: AtomicI64::new(i64::MAX),

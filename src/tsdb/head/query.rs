@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rayon::slice::ParallelSliceMut as _;
-
 use super::Head;
 use super::series::Series;
 use super::table::Inner;
@@ -13,13 +11,17 @@ use crate::storage::{self, Columns, Point, StorageError};
 use crate::tsdb::chunk::ChunkStore;
 use crate::tsdb::postings::Selector;
 
+/// How many series of a selection share a reader.
+const NEIGHBOURS: usize = 1024;
+
 /// A series of the head, as the engine sees it.
 struct HeadSeries {
     series: Arc<Series>,
     labels: Labels,
     chunks: Arc<ChunkStore>,
-    /// While a query holds this, nothing that it may look for leaves the head.
-    _reader: Arc<()>,
+    /// While a query holds this, nothing that it may look for leaves the head. Shared by neighbours only: threads that count
+    /// on one number wait for each other.
+    _reader: Arc<Arc<()>>,
 }
 
 impl storage::Series for HeadSeries {
@@ -39,6 +41,9 @@ impl storage::Series for HeadSeries {
         if let Some(point) = self.series.latest(range) {
             return Ok(Some(point));
         }
+        if !self.series.overlaps(range) {
+            return Ok(None);
+        }
         let mut columns = Columns::default();
         self.columns(range, &mut columns)?;
         Ok(columns.latest())
@@ -56,8 +61,7 @@ impl Head {
         let table = self.table.read();
         let ids = selector.find(&table.postings)?;
         let found = ids.iter().filter_map(|id| table.get(id));
-        let inside = |series: &&Arc<Series>| series.bounds().is_some_and(|bounds| bounds.overlaps(&range));
-        Ok(found.filter(inside).map(|series| take(&table, series)).collect())
+        Ok(found.filter(|series| series.overlaps(range)).map(|series| take(&table, series)).collect())
     }
 
     /// Returns the matching series with samples in `range`, sorted by labels.
@@ -67,16 +71,21 @@ impl Head {
         range: TimeRange,
         reader: &Arc<()>,
     ) -> Result<Vec<Box<dyn storage::Series>>, StorageError> {
-        let mut found = self.find(selector, range, |table, series| {
-            (table.labels(series), Arc::clone(series))
-        })?;
-        found.par_sort_unstable_by(|a, b| a.0.cmp(&b.0)); // No two are equal; a million take seconds.
-        let series = found.into_iter().map(|(labels, series)| {
+        let order = self.order.of(&self.table);
+        let table = self.table.read();
+        // What the order does not know yet was created since: no sample of it was acknowledged before the question.
+        let ids = order.sort(&selector.find(&table.postings)?);
+        let found = ids.iter().filter_map(|id| table.get(*id));
+        let mut shared = Arc::new(Arc::clone(reader));
+        let series = found.filter(|series| series.overlaps(range)).enumerate().map(|(at, series)| {
+            if at % NEIGHBOURS == 0 {
+                shared = Arc::new(Arc::clone(reader));
+            }
             Box::new(HeadSeries {
-                series,
-                labels,
+                series: Arc::clone(series),
+                labels: table.labels(series),
                 chunks: Arc::clone(&self.chunks),
-                _reader: Arc::clone(reader),
+                _reader: Arc::clone(&shared),
             }) as Box<dyn storage::Series>
         });
         Ok(series.collect())

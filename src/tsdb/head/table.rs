@@ -102,6 +102,16 @@ impl Inner {
         self.slots.iter().flatten()
     }
 
+    /// Iterates over the series with this number or a higher one, by number.
+    pub(super) fn from(&self, id: usize) -> impl Iterator<Item = &Arc<Series>> {
+        self.slots.iter().skip(id).flatten()
+    }
+
+    /// How many numbers were given, to series that left as well.
+    pub(super) fn numbered(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many series there are.
     pub(crate) fn len(&self) -> usize {
         self.live
