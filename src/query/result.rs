@@ -20,6 +20,8 @@ pub struct QueryOptions {
     pub timeout: Interval,
     /// Asked regularly in every loop whether to end the query (client gone, deadline passed).
     pub interrupt: Interrupt,
+    /// Whether [`QueryStats::samples_per_step`] is wanted.
+    pub samples_per_step: bool,
 }
 
 /// A question that every loop of an evaluation asks now and then: may I go on?
@@ -65,6 +67,7 @@ impl Default for QueryOptions {
             memory_bytes_max: 256 << 20,
             timeout: Interval::secs(30),
             interrupt: Interrupt::default(),
+            samples_per_step: false,
         }
     }
 }

@@ -106,13 +106,14 @@ async fn answer(app: &Arc<App>, params: &Params, question: Question) -> Result<R
         );
         return Err(invalid("query", &reason));
     }
-    let options = options(app, params)?;
+    let mut options = options(app, params)?;
     let limit = params.limit("limit")?;
     let stats = match params.get("stats") {
         None => Stats::None,
         Some("all") => Stats::Steps,
         Some(_) => Stats::Sums,
     };
+    options.samples_per_step = stats == Stats::Steps;
     let timeout = options.timeout;
     let queued = app.clock.mono();
     let work = move |app: Arc<App>, interrupt| {

@@ -3,7 +3,7 @@
 //! Two vectors are joined once for the whole grid: rows of both sides are put into match groups by their labels, and each group is
 //! then computed column by column.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::info::braces;
 use super::matrix::{ABSENT, Grid, Matrix, Row, Scalars, Value, is_absent};

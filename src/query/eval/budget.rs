@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::matrix::Grid;
+use crate::model::Millis;
 use crate::query::{Interruption, QueryError, QueryOptions, QueryStats};
 
 /// The limits of one query, and what it has used so far. Shared by all threads that work on it.
@@ -12,15 +14,21 @@ pub(super) struct Budget {
     samples: AtomicU64,
     /// Samples that were looked at, at each step anew.
     looked_at: AtomicU64,
+    /// The steps of the query, and the samples looked at in each, when that is wanted.
+    steps: Option<(Grid, Box<[AtomicU64]>)>,
     series: AtomicU64,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
 }
 
 impl Budget {
-    pub(super) fn new(options: &QueryOptions) -> Arc<Budget> {
+    pub(super) fn new(options: &QueryOptions, grid: Grid) -> Arc<Budget> {
+        let most = usize::try_from(options.memory_bytes_max).unwrap_or(usize::MAX) / size_of::<u64>();
+        let wanted = options.samples_per_step && grid.count <= most;
+        let counts = || (0..grid.count).map(|_| AtomicU64::new(0)).collect();
         Arc::new(Budget {
             options: options.clone(),
+            steps: wanted.then(|| (grid, counts())),
             samples: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
             series: AtomicU64::new(0),
@@ -50,9 +58,36 @@ impl Budget {
         self.check()
     }
 
-    /// Counts samples that a step looked at: statistics only.
+    /// Counts samples that steps looked at: statistics only.
     pub(super) fn looked_at(&self, count: u64) {
         self.looked_at.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Whether [`Budget::looked_at_in`] is of use.
+    pub(super) fn counts_steps(&self) -> bool {
+        self.steps.is_some()
+    }
+
+    /// Says in which step of `grid` samples were looked at that are counted by [`Budget::looked_at`]. Those of a subquery's
+    /// steps count for the query's last one, as in Prometheus.
+    pub(super) fn looked_at_in(&self, grid: Grid, step: usize, count: u64) {
+        let Some((own, counts)) = &self.steps else { return };
+        let is_own = grid.step == own.step && grid.at(step) >= own.start && grid.last() <= own.last();
+        let place = match is_own {
+            true => (grid.at(step) - own.start) / own.step,
+            false => i64::MAX,
+        };
+        let place = usize::try_from(place)
+            .unwrap_or(usize::MAX)
+            .min(counts.len().saturating_sub(1));
+        if let Some(slot) = counts.get(place) {
+            slot.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns how many samples were looked at so far.
+    pub(super) fn looked_at_total(&self) -> u64 {
+        self.looked_at.load(Ordering::Relaxed)
     }
 
     /// Counts series that were selected.
@@ -82,8 +117,16 @@ impl Budget {
             series: self.series.load(Ordering::Relaxed),
             samples: self.looked_at.load(Ordering::Relaxed),
             peak_samples: self.bytes_peak.load(Ordering::Relaxed) / size_of::<f64>() as u64,
-            samples_per_step: Vec::new(),
+            samples_per_step: self.samples_per_step(),
         }
+    }
+
+    fn samples_per_step(&self) -> Vec<(Millis, u64)> {
+        let Some((grid, counts)) = &self.steps else {
+            return Vec::new();
+        };
+        let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
+        grid.times().map(Millis).zip(counts).collect()
     }
 
     /// Asks whether a column of so many steps fits into memory at all, before it is made.

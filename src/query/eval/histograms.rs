@@ -1,6 +1,6 @@
 //! `histogram_quantile` and its relatives, which take classic and native histograms alike.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use super::matrix::{Grid, Matrix, Row, Scalars, is_absent};

@@ -1,6 +1,6 @@
 //! Labels: dropping names in the end, joining rows that became one series, `label_replace` and `label_join`.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::matrix::{Grid, Matrix, Row};
 use super::notes::Notes;

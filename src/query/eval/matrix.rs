@@ -37,6 +37,7 @@ impl Grid {
         }
     }
 
+    #[inline]
     pub(super) fn at(&self, index: usize) -> i64 {
         let index = i64::try_from(index).unwrap_or(i64::MAX);
         self.start.saturating_add(self.step.saturating_mul(index))

@@ -11,6 +11,7 @@ mod histograms;
 mod info;
 mod labels;
 mod matrix;
+mod newest;
 mod notes;
 mod operators;
 mod plan;
@@ -19,8 +20,9 @@ mod property;
 mod quantile;
 mod rollup;
 mod select;
+mod windows;
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -87,7 +89,7 @@ pub(super) fn evaluate(
             subquery_step: options.subquery_step,
         },
     )?;
-    let budget = Budget::new(options);
+    let budget = Budget::new(options, grid);
     let evaluator = Evaluator {
         querier,
         options,
@@ -168,22 +170,41 @@ impl Evaluator<'_> {
             return Ok(());
         }
         if node.invariant && grid.count > 1 {
-            return self.stream(node, grid.first_step(), notes, &mut |mut rows| {
-                while !rows.is_empty() {
-                    let rest = rows.split_off(rows.len().min(select::batch_rows(grid.count)));
-                    let _held = self
-                        .budget
-                        .hold(rows.len().saturating_mul(grid.count.saturating_mul(8)))?;
-                    sink(rows.into_iter().map(|row| row.repeated(grid.count)).collect())?;
-                    rows = rest;
-                }
-                Ok(())
-            });
+            let before = self.budget.looked_at_total();
+            self.stream_invariant(node, grid, notes, sink)?;
+            let each = self.budget.looked_at_total() - before;
+            // What is read once counts for every step, as if it had been read there.
+            self.budget.looked_at(each.saturating_mul(grid.count as u64 - 1));
+            if self.budget.counts_steps() {
+                (1..grid.count).for_each(|step| self.budget.looked_at_in(grid, step, each));
+            }
+            return Ok(());
         }
         match node.shared {
             Some(key) => self.stream_shared(node, key, grid, notes, sink),
             None => self.stream_kind(node, grid, notes, sink),
         }
+    }
+
+    /// Evaluates a node whose value is the same at every step: once.
+    fn stream_invariant(
+        &self,
+        node: &Node,
+        grid: Grid,
+        notes: &mut Notes,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        self.stream(node, grid.first_step(), notes, &mut |mut rows| {
+            while !rows.is_empty() {
+                let rest = rows.split_off(rows.len().min(select::batch_rows(grid.count)));
+                let _held = self
+                    .budget
+                    .hold(rows.len().saturating_mul(grid.count.saturating_mul(8)))?;
+                sink(rows.into_iter().map(|row| row.repeated(grid.count)).collect())?;
+                rows = rest;
+            }
+            Ok(())
+        })
     }
 
     fn stream_kind(&self, node: &Node, grid: Grid, notes: &mut Notes, sink: &mut Sink<'_>) -> Result<(), QueryError> {

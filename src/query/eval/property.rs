@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
 use crate::model::{
     CounterResetHint, FloatHistogram, HistogramSample, Interval, Labels, Millis, Sample, Span, stale_marker,
 };
-use crate::query::{Engine, QueryError, QueryOptions, QueryValue, parse};
+use crate::query::{Engine, Interrupt, Interruption, QueryError, QueryOptions, QueryValue, parse};
 use crate::storage::{LiteralStore, Point};
 
 /// Samples of one series: a gap, a float, a stale marker or a histogram every ten seconds.
@@ -245,8 +246,18 @@ fn instant(store: &LiteralStore, query: &str, at: Millis) -> Result<Points, Quer
 }
 
 fn range_query(store: &LiteralStore, query: &str, end: Millis, step: Interval) -> Result<Points, QueryError> {
+    range_query_with(store, query, end, step, &QueryOptions::default())
+}
+
+fn range_query_with(
+    store: &LiteralStore,
+    query: &str,
+    end: Millis,
+    step: Interval,
+    options: &QueryOptions,
+) -> Result<Points, QueryError> {
     let expr = parse(query)?;
-    let output = Engine.range(store, &expr, Millis(0), end, step, &QueryOptions::default())?;
+    let output = Engine.range(store, &expr, Millis(0), end, step, options)?;
     let QueryValue::Matrix(series) = output.value else {
         panic!("{query} gave no matrix")
     };
@@ -278,6 +289,36 @@ proptest! {
             at += step;
         }
         prop_assert!(same(&ranged, &expected), "{query}: {ranged:?} in a range, {expected:?} one by one");
+    }
+
+    #[test]
+    fn a_query_is_answered_whole_or_ends_at_its_limit(
+        stored in stored(),
+        query in vector(),
+        asks in 0u32..300,
+        bytes in 0u64..60_000,
+        samples in 0u64..300,
+    ) {
+        let store = store_of(stored);
+        let (end, step) = (Millis(400_000), Interval::secs(20));
+        let Ok(whole) = range_query(&store, &query, end, step) else { return Ok(()) };
+        let asked = AtomicU32::new(0);
+        let interrupt = Interrupt::new(move || {
+            (asked.fetch_add(1, Ordering::Relaxed) >= asks).then_some(Interruption::Timeout)
+        });
+        let default = QueryOptions::default;
+        for options in [
+            QueryOptions { interrupt, ..default() },
+            QueryOptions { memory_bytes_max: bytes, ..default() },
+            QueryOptions { samples_max: samples, ..default() },
+            QueryOptions { samples_per_step: true, ..default() },
+        ] {
+            match range_query_with(&store, &query, end, step, &options) {
+                Ok(points) => prop_assert!(same(&points, &whole), "{query}: {points:?} instead of {whole:?}"),
+                Err(QueryError::Timeout | QueryError::Limit(_)) => {}
+                Err(error) => return Err(TestCaseError::fail(format!("{query}: {error}"))),
+            }
+        }
     }
 }
 
@@ -330,11 +371,11 @@ fn an_interrupt_ends_a_query() {
         store.put(&labels, Millis(at), 0.1);
     }
     let expr = parse("stddev_over_time(a[1s])").unwrap();
-    let asked = std::sync::atomic::AtomicU32::new(0);
+    let asked = AtomicU32::new(0);
     let options = QueryOptions {
-        interrupt: crate::query::Interrupt::new(move || {
-            let before = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            (before > 20).then_some(crate::query::Interruption::Timeout)
+        interrupt: Interrupt::new(move || {
+            let before = asked.fetch_add(1, Ordering::Relaxed);
+            (before > 20).then_some(Interruption::Timeout)
         }),
         ..QueryOptions::default()
     };

@@ -1,6 +1,6 @@
 //! `count_values`: how often each value occurs.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::keeps;
 use crate::model::{Labels, format_plain};

@@ -7,7 +7,7 @@ mod count_values;
 pub(super) mod mean;
 mod top;
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 pub(super) use mean::HistogramMean;
 

@@ -117,6 +117,21 @@ fn in_windows(
     Ok(looked_at)
 }
 
+/// Says how many samples the windows hold, step by step: for statistics.
+pub(super) fn count_windows(job: &Job<'_>, columns: &Columns) {
+    let series = Series {
+        columns,
+        resets: Vec::new(),
+        metric: "",
+    };
+    let mut windows = Windows::new(job);
+    for step in 0..job.grid.count {
+        let view = windows.next(step, &series);
+        let held = view.times.len() + view.histograms.len();
+        job.budget.looked_at_in(job.grid, step, held as u64);
+    }
+}
+
 /// Removes stale markers: a window does not see them.
 pub(super) fn drop_stale(columns: &mut Columns) {
     if columns.values.iter().any(|value| is_stale(*value)) {
@@ -318,7 +333,7 @@ mod tests {
                 func: "",
                 grouping: None,
             };
-            let budget = Budget::new(&QueryOptions::default());
+            let budget = Budget::new(&QueryOptions::default(), Grid::instant(0));
             for rollup in SHORTCUTS {
                 let job = Job {
                     rollup,
