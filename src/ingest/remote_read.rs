@@ -3,9 +3,10 @@
 //! ```text
 //! ask     snappy(ReadRequest)
 //! answer  snappy(ReadResponse)                                             all samples at once, or
-//!         ( length uvarint | crc32c u32 big-endian | ChunkedReadResponse )*    chunks in Prometheus's XOR encoding
+//!         ( length uvarint | crc32c u32 big-endian | ChunkedReadResponse )*    chunks in Prometheus's encodings
 //! ```
 
+mod histogram_chunk;
 mod xor;
 
 use prost::Message;
@@ -178,6 +179,8 @@ struct Chunk {
 
 /// The number of the XOR encoding.
 const ENCODING_XOR: i32 = 1;
+/// The number of the encoding of float histograms.
+const ENCODING_FLOAT_HISTOGRAM: i32 = 3;
 /// The number of the streamed response.
 const STREAMED: i32 = 1;
 
@@ -280,37 +283,67 @@ fn wire_histogram(sample: &HistogramSample) -> WireHistogram {
     }
 }
 
-/// Returns the frames of a stream that carries the floats of one query's series. Histograms have no place in it: the caller
-/// answers with samples when there are any.
-pub fn encode_frames(query_index: usize, series: &[ReadSeries]) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    let mut frame = Vec::new();
-    let mut bytes = 0;
-    for (labels, columns) in series {
-        let times = columns.times.chunks(CHUNK_SAMPLES);
-        let chunks = times
-            .zip(columns.values.chunks(CHUNK_SAMPLES))
-            .map(|(times, values)| Chunk {
-                min: times.first().copied().unwrap_or_default(),
-                max: times.last().copied().unwrap_or_default(),
-                encoding: ENCODING_XOR,
-                data: xor::encode(times, values),
-            });
-        let series = ChunkedSeries {
-            labels: wire_labels(labels),
-            chunks: chunks.collect(),
-        };
-        bytes += series.encoded_len();
-        frame.push(series);
-        if bytes >= FRAME_BYTES {
-            frames.push(framed(query_index, std::mem::take(&mut frame)));
-            bytes = 0;
+/// Makes the frames of a stream, for one query: series go in, and now and then a frame comes out.
+pub struct Frames {
+    query_index: usize,
+    series: Vec<ChunkedSeries>,
+    bytes: usize,
+}
+
+impl Frames {
+    /// Begins the answer to a query, by its place in the request.
+    pub fn new(query_index: usize) -> Frames {
+        Frames {
+            query_index,
+            series: Vec::new(),
+            bytes: 0,
         }
     }
-    if !frame.is_empty() {
-        frames.push(framed(query_index, frame));
+
+    /// Takes a series; returns a frame when enough came together.
+    pub fn push(&mut self, labels: &Labels, columns: &Columns) -> Option<Vec<u8>> {
+        let series = ChunkedSeries {
+            labels: wire_labels(labels),
+            chunks: chunks(columns),
+        };
+        self.bytes += series.encoded_len();
+        self.series.push(series);
+        if self.bytes < FRAME_BYTES { None } else { self.finish() }
     }
-    frames
+
+    /// Returns what is left.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        self.bytes = 0;
+        let series = std::mem::take(&mut self.series);
+        (!series.is_empty()).then(|| framed(self.query_index, series))
+    }
+}
+
+/// Returns a series' chunks of both kinds, by time.
+fn chunks(columns: &Columns) -> Vec<Chunk> {
+    let times = columns.times.chunks(CHUNK_SAMPLES);
+    let floats = times
+        .zip(columns.values.chunks(CHUNK_SAMPLES))
+        .map(|(times, values)| Chunk {
+            min: times.first().copied().unwrap_or_default(),
+            max: times.last().copied().unwrap_or_default(),
+            encoding: ENCODING_XOR,
+            data: xor::encode(times, values),
+        });
+    let mut chunks: Vec<Chunk> = floats.collect();
+    let mut rest = &columns.histograms[..];
+    while let [first, ..] = rest {
+        let (chunk, after) = rest.split_at(histogram_chunk::chunk_len(rest, CHUNK_SAMPLES));
+        chunks.push(Chunk {
+            min: first.at.0,
+            max: chunk.last().unwrap_or(first).at.0,
+            encoding: ENCODING_FLOAT_HISTOGRAM,
+            data: histogram_chunk::encode(chunk),
+        });
+        rest = after;
+    }
+    chunks.sort_by_key(|chunk| chunk.min);
+    chunks
 }
 
 fn framed(query_index: usize, series: Vec<ChunkedSeries>) -> Vec<u8> {
@@ -366,10 +399,15 @@ mod tests {
             values: (0..300).map(f64::from).collect(),
             ..Columns::default()
         };
-        let series = vec![(Labels::from_pairs([("__name__", "up")]), columns)];
-        let frames = encode_frames(3, &series);
-        assert_eq!(frames.len(), 1);
-        let mut rest = &frames[0][..];
+        let mut frames = Frames::new(3);
+        assert!(
+            frames
+                .push(&Labels::from_pairs([("__name__", "up")]), &columns)
+                .is_none()
+        );
+        let frame = frames.finish().unwrap();
+        assert!(frames.finish().is_none());
+        let mut rest = &frame[..];
         let length = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
         assert_eq!(rest.len(), length + 4);
         assert_eq!(rest[..4], crc32c::crc32c(&rest[4..]).to_be_bytes());

@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod federate;
+mod notifications;
 mod query;
 mod read;
 mod series;
@@ -64,7 +65,8 @@ pub(super) static ROUTES: &[Route] = &[
     }),
     get("/api/v1/functions", |call| Box::pin(text::functions(call))),
     get("/api/v1/features", |call| Box::pin(status::features(call))),
-    get("/api/v1/notifications", |call| Box::pin(status::notifications(call))),
+    get("/api/v1/notifications", |call| Box::pin(notifications::list(call))),
+    get("/api/v1/notifications/live", |call| Box::pin(notifications::live(call))),
     get("/api/v1/status/config", |call| Box::pin(status::config(call))),
     get("/api/v1/status/flags", |call| Box::pin(status::flags(call))),
     get("/api/v1/status/runtimeinfo", |call| Box::pin(status::runtime(call))),

@@ -206,11 +206,6 @@ pub(super) async fn features(_: Call) -> Result<Response, ApiError> {
     Ok(view::success(&data, &[]))
 }
 
-/// Notices for the people who look at the UI: none so far.
-pub(super) async fn notifications(_: Call) -> Result<Response, ApiError> {
-    Ok(view::success(&json!([]), &[]))
-}
-
 #[cfg(test)]
 pub(in crate::http) mod tests {
     use super::*;

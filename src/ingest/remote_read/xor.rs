@@ -59,14 +59,14 @@ fn push_delta(bits: &mut Bits, delta: i64) {
 
 /// Which bits the last difference occupied.
 #[derive(Default)]
-struct Window {
+pub(super) struct Window {
     leading: u32,
     trailing: u32,
     open: bool,
 }
 
 impl Window {
-    fn push(&mut self, bits: &mut Bits, last: f64, value: f64) {
+    pub(super) fn push(&mut self, bits: &mut Bits, last: f64, value: f64) {
         let difference = last.to_bits() ^ value.to_bits();
         if difference == 0 {
             bits.push(0, 1);
@@ -96,15 +96,15 @@ impl Window {
 
 /// A growing row of bits, the first one highest in its byte.
 #[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
+pub(super) struct Bits {
+    pub(super) bytes: Vec<u8>,
     /// How many bits of the last byte are free.
     free: u32,
 }
 
 impl Bits {
     /// Appends the lowest `count` bits of `value`.
-    fn push(&mut self, value: u64, count: u32) {
+    pub(super) fn push(&mut self, value: u64, count: u32) {
         let mut rest = count;
         while rest > 0 {
             if self.free == 0 {
@@ -135,18 +135,43 @@ impl Bits {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    struct Reader<'a> {
+    pub(in crate::ingest::remote_read) struct Reader<'a> {
         bytes: &'a [u8],
         at: usize,
     }
 
-    impl Reader<'_> {
-        fn bits(&mut self, count: u32) -> u64 {
+    impl<'a> Reader<'a> {
+        pub(in crate::ingest::remote_read) fn new(bytes: &'a [u8]) -> Reader<'a> {
+            Reader { bytes, at: 0 }
+        }
+
+        /// Reads what [`Window::push`] wrote.
+        pub(in crate::ingest::remote_read) fn take_xor(
+            &mut self,
+            last: u64,
+            leading: &mut u32,
+            trailing: &mut u32,
+        ) -> u64 {
+            if self.take(1) == 0 {
+                return last;
+            }
+            if self.take(1) == 1 {
+                *leading = self.take(5) as u32;
+                let length = match self.take(6) as u32 {
+                    0 => 64,
+                    length => length,
+                };
+                *trailing = 64 - *leading - length;
+            }
+            last ^ self.take(64 - *leading - *trailing) << *trailing
+        }
+
+        pub(in crate::ingest::remote_read) fn take(&mut self, count: u32) -> u64 {
             (0..count).fold(0, |value, _| {
                 let bit = self.bytes[self.at / 8] >> (7 - self.at % 8) & 1;
                 self.at += 1;
@@ -155,7 +180,7 @@ mod tests {
         }
 
         fn signed(&mut self, count: u32) -> i64 {
-            let value = self.bits(count);
+            let value = self.take(count);
             // One more positive than negative value, as the encoder's ranges have it.
             if count < 64 && value > 1 << (count - 1) {
                 value as i64 - (1 << count)
@@ -167,7 +192,7 @@ mod tests {
         fn uvarint(&mut self) -> u64 {
             let (mut value, mut shift) = (0, 0);
             loop {
-                let byte = self.bits(8);
+                let byte = self.take(8);
                 value |= (byte & 0x7f) << shift;
                 if byte < 0x80 {
                     return value;
@@ -178,22 +203,22 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Vec<(i64, u64)> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = Reader::new(bytes);
         let (mut at, mut delta, mut value) = (0i64, 0i64, 0u64);
         let (mut leading, mut trailing) = (0, 0);
         let mut out = Vec::new();
-        for index in 0..reader.bits(16) {
+        for index in 0..reader.take(16) {
             match index {
                 0 => {
                     let zigzag = reader.uvarint();
                     at = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-                    value = reader.bits(64);
+                    value = reader.take(64);
                     out.push((at, value));
                     continue;
                 }
                 1 => delta = reader.uvarint() as i64,
                 _ => {
-                    let ones = (0..4).take_while(|_| reader.bits(1) == 1).count();
+                    let ones = (0..4).take_while(|_| reader.take(1) == 1).count();
                     delta = delta.wrapping_add(match ones {
                         0 => 0,
                         1 => reader.signed(14),
@@ -204,17 +229,7 @@ mod tests {
                 }
             }
             at = at.wrapping_add(delta);
-            if reader.bits(1) == 1 {
-                if reader.bits(1) == 1 {
-                    leading = reader.bits(5) as u32;
-                    let length = match reader.bits(6) as u32 {
-                        0 => 64,
-                        length => length,
-                    };
-                    trailing = 64 - leading - length;
-                }
-                value ^= reader.bits(64 - leading - trailing) << trailing;
-            }
+            value = reader.take_xor(value, &mut leading, &mut trailing);
             out.push((at, value));
         }
         out
