@@ -99,6 +99,9 @@ fn ask(args: &QueryArgs) -> Result<String, String> {
         return Ok(format!("{json}\n"));
     }
     let answer = Answer::read(&json["data"])?;
+    if answer.series.is_empty() {
+        eprintln!("campanile: no series matches at that time");
+    }
     Ok(match output {
         Output::Csv => table::csv(&answer),
         Output::Chart => chart::draw(&answer, terminal),
