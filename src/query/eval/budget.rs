@@ -74,7 +74,7 @@ impl Budget {
         let Some((own, counts)) = &self.steps else { return };
         let is_own = grid.step == own.step && grid.at(step) >= own.start && grid.last() <= own.last();
         let place = match is_own {
-            true => (grid.at(step) - own.start) / own.step,
+            true => grid.at(step).saturating_sub(own.start) / own.step,
             false => i64::MAX,
         };
         let place = usize::try_from(place)

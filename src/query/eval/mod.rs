@@ -172,7 +172,7 @@ impl Evaluator<'_> {
         if node.invariant && grid.count > 1 {
             let before = self.budget.looked_at_total();
             self.stream_invariant(node, grid, notes, sink)?;
-            let each = self.budget.looked_at_total() - before;
+            let each = self.budget.looked_at_total().wrapping_sub(before);
             // What is read once counts for every step, as if it had been read there.
             self.budget.looked_at(each.saturating_mul(grid.count as u64 - 1));
             if self.budget.counts_steps() {
