@@ -28,14 +28,20 @@ impl Evaluator<'_> {
         let lookback = self.options.lookback.0;
         let smoothed = selector.boundary == Some(Boundary::Smoothed);
         let newest_only = grid.count == 1 && !smoothed && !selector.totals_only;
-        self.stream_series(&series, grid, notes, sink, |series, columns| {
+        let counted = &mut |rows: Vec<Row>| {
+            if newest_only {
+                // All at once: a look at the clock for each would take longer than the sample.
+                self.budget.samples(rows.len())?;
+                self.budget.looked_at(rows.len() as u64);
+                self.budget.looked_at_in(grid, 0, rows.len() as u64);
+            }
+            sink(rows)
+        };
+        self.stream_series(&series, grid, notes, counted, |series, columns| {
             if newest_only {
                 let Some(point) = series.latest(range)?.filter(|point| !point.is_stale()) else {
                     return Ok((None, Notes::default()));
                 };
-                self.budget.samples(1)?;
-                self.budget.looked_at(1);
-                self.budget.looked_at_in(grid, 0, 1);
                 return Ok((Some(row_of_point(series, point)), Notes::default()));
             }
             series.columns(range, columns)?;

@@ -44,6 +44,9 @@ impl<'a> Groups<'a> {
     /// Returns the index of the group that a series belongs to.
     pub(super) fn of(&mut self, labels: &Labels) -> usize {
         self.key.clear();
+        if self.names.is_empty() && !self.without && !self.labels.is_empty() {
+            return 0;
+        }
         for (name, value) in labels.iter().filter(|(name, _)| keeps(self.names, self.without, name)) {
             for part in [name, value] {
                 self.key.extend_from_slice(&(part.len() as u32).to_le_bytes());
