@@ -61,7 +61,10 @@ impl Head {
         let table = self.table.read();
         let ids = selector.find(&table.postings)?;
         let found = ids.iter().filter_map(|id| table.get(id));
-        Ok(found.filter(|series| series.overlaps(range)).map(|series| take(&table, series)).collect())
+        Ok(found
+            .filter(|series| series.overlaps(range))
+            .map(|series| take(&table, series))
+            .collect())
     }
 
     /// Returns the matching series with samples in `range`, sorted by labels.
@@ -77,17 +80,20 @@ impl Head {
         let ids = order.sort(&selector.find(&table.postings)?);
         let found = ids.iter().filter_map(|id| table.get(*id));
         let mut shared = Arc::new(Arc::clone(reader));
-        let series = found.filter(|series| series.overlaps(range)).enumerate().map(|(at, series)| {
-            if at % NEIGHBOURS == 0 {
-                shared = Arc::new(Arc::clone(reader));
-            }
-            Box::new(HeadSeries {
-                series: Arc::clone(series),
-                labels: table.labels(series),
-                chunks: Arc::clone(&self.chunks),
-                _reader: Arc::clone(&shared),
-            }) as Box<dyn storage::Series>
-        });
+        let series = found
+            .filter(|series| series.overlaps(range))
+            .enumerate()
+            .map(|(at, series)| {
+                if at.is_multiple_of(NEIGHBOURS) {
+                    shared = Arc::new(Arc::clone(reader));
+                }
+                Box::new(HeadSeries {
+                    series: Arc::clone(series),
+                    labels: table.labels(series),
+                    chunks: Arc::clone(&self.chunks),
+                    _reader: Arc::clone(&shared),
+                }) as Box<dyn storage::Series>
+            });
         Ok(series.collect())
     }
 

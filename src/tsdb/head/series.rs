@@ -221,6 +221,18 @@ impl Series {
         })
     }
 
+    /// Whether `range` overlaps the time that the head's samples span.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        {
+            let state = self.state.lock();
+            let newest_inside = state.newest.is_some_and(|newest| range.contains(Millis(newest.at)));
+            if newest_inside && state.open.is_some() {
+                return true; // Mostly so, and then nothing else of the series needs to be fetched from memory.
+            }
+        }
+        self.bounds().is_some_and(|bounds| bounds.overlaps(&range))
+    }
+
     /// How many chunks there are.
     pub(crate) fn chunks(&self) -> usize {
         let state = self.state.lock();
