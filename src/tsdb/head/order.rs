@@ -120,7 +120,7 @@ mod tests {
             for round in rounds {
                 for n in round {
                     let labels = Labels::from_pairs([("n", format!("{n:x}"))]);
-                    table.declare(labels, None, &mut |_| {}).unwrap();
+                    table.declare(labels, None, &mut |_, _| {}).unwrap();
                 }
                 let sorted = order.of(&table);
                 let inner = table.read();
