@@ -337,7 +337,10 @@ mod tests {
             "GET /graph",
             // Influx's clients ask whether somebody is there before they authenticate.
             "GET /health",
+            "GET /influx/health",
+            "GET /influx/ping",
             "GET /ping",
+            "GET /ready",
             "GET /status",
             "GET /ui/x/x",
             "POST /-/login",
