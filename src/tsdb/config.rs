@@ -56,7 +56,7 @@ impl Default for DbConfig {
             series_max: 5_000_000,
             segment_bytes: 64 << 20,
             reserve_bytes: None,
-            chunk_memory_bytes: 16 << 20,
+            chunk_memory_bytes: 8 << 20,
             chunk_page_bytes: 1 << 20,
             progress: Arc::default(),
         }

@@ -261,7 +261,10 @@ async fn a_corrupt_chunk_is_an_error_that_names_it_and_a_restart_heals_it() {
     let (disk, clock) = (SimDisk::seeded(1), clock());
     let (db, model) = filled(&disk, &clock).await;
     let file = chunk_files(&disk).remove(0);
-    disk.flip_bit(&file, 64 + 16 + 33 + 12, 1).unwrap(); // Behind the times that all of them share.
+    // The last byte of the first page: the end of one series' chunk.
+    let page = disk.map(&file).unwrap().slice(64..80);
+    let used = u32::from_le_bytes(page[8..12].try_into().unwrap());
+    disk.flip_bit(&file, 64 + u64::from(used) - 1, 1).unwrap();
     let select = Select {
         matchers: vec![],
         range: TimeRange::ALL,

@@ -19,9 +19,9 @@ pub(crate) const CHUNK_SAMPLES_MAX: u32 = 120;
 const GAP_MAX: i64 = 1 << 30;
 /// Words in a piece of the buffer: with its header, its link and the allocator's word a piece is 128 bytes.
 const PIECE_WORDS: usize = 10;
-/// A chunk of true floats is sealed when it fills this many pieces (about 30 samples): memory for a series has a bound,
-/// whatever its values.
-const PIECES_MAX: u8 = 3;
+/// A chunk of true floats is sealed when it fills this many pieces (about 16 samples): memory for a series has a bound,
+/// whatever its values. At a million series a third piece costs 40 bytes each.
+const PIECES_MAX: u8 = 2;
 /// Words that the largest sample may need: 4 + 32 bits of time, 2 + 12 + 64 of value.
 const SAMPLE_WORDS_MAX: u32 = 2;
 
@@ -350,7 +350,7 @@ mod tests {
         let mut chunk = OpenChunk::new(0, 0.1, i64::MAX);
         let early = chunk.snapshot();
         for i in 1..i64::from(CHUNK_SAMPLES_MAX) {
-            assert!(chunk.append(i - 1, i, i as f64));
+            assert!(chunk.append(i - 1, i, 1.5));
         }
         assert!(!chunk.append(119, 120, 0.0), "a full chunk takes no more");
         let (mut times, mut values) = (Vec::new(), Vec::new());
@@ -363,7 +363,7 @@ mod tests {
         let noise = |i: i64| f64::from_bits((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut chunk = OpenChunk::new(0, noise(0), i64::MAX);
         let count = (1..200).take_while(|i| chunk.append(i - 1, *i, noise(*i))).count();
-        assert!((20..CHUNK_SAMPLES_MAX as usize).contains(&count), "{count}");
+        assert!((12..CHUNK_SAMPLES_MAX as usize).contains(&count), "{count}");
         let mut pieces = vec![Arc::clone(&chunk.bytes)];
         while let Some(next) = pieces.last().and_then(|piece| piece.next.get()).cloned() {
             pieces.push(next);
