@@ -147,7 +147,7 @@ fn series() -> Vec<Series> {
                 labels.push(("version", format!("6.{}", host % 5)));
             }
             labels.sort();
-            let mut random = Random((host * METRICS.len() + index + 1) as u64 * 0x9e37_79b9_7f4a_7c15 | 1);
+            let mut random = Random(((host * METRICS.len() + index + 1) as u64 * 0x9e37_79b9_7f4a_7c15) | 1);
             Series {
                 labels: encoded(&labels),
                 kind: metric.kind,

@@ -924,7 +924,7 @@ async fn a_receiver_that_is_down_is_asked_by_one_message_at_a_time_and_health_sa
             assert!(asked <= 30, "{asked} requests in twelve seconds of outage");
             let health = &manager.health()[0];
             assert_eq!((health.state, health.waiting), ("open", 100));
-            world.pass(Interval::mins(3)).await;
+            world.pass(Interval::mins(5)).await;
             assert_eq!(world.told("page").len(), 140, "40 refused, 100 arrived");
             assert_eq!(manager.health()[0].state, "ok");
         })

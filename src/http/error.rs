@@ -5,6 +5,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::metrics::REFUSED;
 use crate::query::QueryError;
 use crate::storage::{AppendError, StorageError};
 
@@ -108,6 +109,21 @@ impl ApiError {
     }
 }
 
+/// The limits of queries; the engine names the one that was reached.
+const QUERY_LIMITS: [&str; 3] = ["query_samples", "query_series", "query_memory_bytes"];
+
+fn count_limit(error: &QueryError) {
+    match error {
+        QueryError::Timeout => REFUSED.inc(&["query_time"]),
+        QueryError::Limit(text) => {
+            if let Some(name) = QUERY_LIMITS.iter().find(|name| text.contains(*name)) {
+                REFUSED.inc(&[name]);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn storage(error: &StorageError) -> (StatusCode, &'static str) {
     match error {
         StorageError::Corrupt { .. } | StorageError::Read { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -117,6 +133,9 @@ fn storage(error: &StorageError) -> (StatusCode, &'static str) {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        if let ApiError::Query(error) = &self {
+            count_limit(error);
+        }
         let (status, kind) = self.classify();
         if status.is_server_error() {
             tracing::warn!(error = %self, status = status.as_u16(), "request failed");

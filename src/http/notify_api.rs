@@ -339,7 +339,9 @@ mod tests {
             assert_eq!(ask(&app, Method::GET, &format!("{base}/explain"), "").await.0, 0);
             let (_, text) = ask(&app, Method::GET, &format!("{base}/audit?format=jsonl"), "").await;
             assert!(
-                text.starts_with("{\"at\":") && text.contains("\"event\":\"firing\"") && text.ends_with("}\n"),
+                text.starts_with("{\"seq\":1,\"at\":")
+                    && text.contains("\"event\":\"firing\"")
+                    && text.ends_with("}\n"),
                 "{text}"
             );
             assert_eq!(

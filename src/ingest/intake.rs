@@ -266,6 +266,9 @@ impl Intake {
 fn count(protocol: &str, rejections: &Rejections, report: &AppendReport) -> Vec<(&'static str, u64)> {
     let mut refused = rejections.by_reason.clone();
     refused.extend(report.refusals.iter().map(|refusal| (reason_word(&refusal.reason), 1)));
+    let full =
+        |refusal: &&Refusal| matches!(&refusal.reason, RefusalReason::Limit(text) if text.contains("active_series is"));
+    LIMIT_REFUSED.add(&["active_series"], report.refusals.iter().filter(full).count() as u64);
     let unlisted = report.refused.saturating_sub(report.refusals.len() as u64);
     if unlisted > 0 {
         refused.push(("unlisted", unlisted));

@@ -81,10 +81,13 @@ struct Account {
     known_before: HashSet<SeriesKey>,
 }
 
+/// Requests of one source at the same time share its account.
+type SharedAccount = Arc<Mutex<Account>>;
+
 /// All accounts.
 #[derive(Default)]
 pub(super) struct Sources {
-    accounts: Mutex<HashMap<(Source, Protocol), Arc<Mutex<Account>>>>,
+    accounts: Mutex<HashMap<(Source, Protocol), SharedAccount>>,
 }
 
 /// What became of one request's samples.

@@ -23,6 +23,8 @@ use crate::model::{Alert, Fingerprint, Interval, LabelsBuilder, Millis};
 const PENDING_MAX: usize = 10_000;
 /// The most alerts of one request.
 const BATCH_MAX: usize = 64;
+/// How long a stop waits for what is being sent.
+const STOP_WAIT: Interval = Interval::secs(1);
 /// How often the queues are looked at.
 const PAUSE: Interval = Interval(200);
 /// The longest pause after failures.
@@ -287,9 +289,14 @@ impl External {
                 () = self.clock.sleep(Interval::secs(1)) => self.repeat_ends(),
             }
         }
-        for sender in senders {
-            // A sender that panicked has nothing left to finish.
-            let _ = sender.await;
+        // One that hangs is not waited for: what it has not taken, it gets again after the start.
+        let deadline = self.clock.mono().after(STOP_WAIT);
+        for mut sender in senders {
+            tokio::select! {
+                biased;
+                _ = &mut sender => {}
+                () = self.clock.sleep_until(deadline) => sender.abort(),
+            }
         }
     }
 

@@ -181,9 +181,11 @@ fn at_query(mut error: yaml::YamlError, text: &str) -> yaml::YamlError {
         .strip_prefix(['|', '>'])
         .is_some_and(|rest| rest.bytes().all(|b| b"+-123456789".contains(&b)));
     if is_block {
+        // The block's first line says how far all its lines are indented.
+        let first = text.lines().skip(error.line).find(|line| !line.trim().is_empty());
+        let indent = first.map_or(0, |first| first.len() - first.trim_start().len());
         error.line += line;
         error.snippet = text.lines().nth(error.line - 1).unwrap_or_default().to_owned();
-        let indent = error.snippet.len() - error.snippet.trim_start().len();
         error.column = indent + column;
     } else if line == 1 {
         let quoted = shown[shown.len().min(error.column.saturating_sub(1))..].starts_with(['"', '\'']);
@@ -544,7 +546,7 @@ mod tests {
     fn every_mistake_is_shown_at_its_own_line() {
         for (from, to, expected) in [
             ("up == 1", "up ==", "x.yaml:7:"),
-            ("up == 1", "|\n      sum(\n        up))", "x.yaml:9:"),
+            ("up == 1", "|\n      sum(\n        up))", "x.yaml:9:12:"),
             (
                 "for: 5m",
                 "fro: 5m",
@@ -561,7 +563,7 @@ mod tests {
             ("alert: B", "record: b", "invalid field 'for' in recording rule"),
             ("up == 1", "up >", "x.yaml:7:"),
             ("up == 1", "up ==", "(in rule \"B\")"),
-            ("up == 1", ">-\n      sum(\n        up))", "x.yaml:8:"),
+            ("up == 1", ">-\n      sum(\n        up))", "x.yaml:9:12:"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             let refused = refusal(&text);

@@ -133,7 +133,7 @@ async fn live(seed: u64, disk: &SimDisk, clock: &SimClock) -> Owed {
                     min: Millis(from),
                     max: Millis(from + random.below(4) as i64 * HOUR),
                 };
-                let deleted = db.delete(vec![Matcher::equal("n", &series.to_string())], range);
+                let deleted = db.delete(vec![Matcher::equal("n", series.to_string())], range);
                 owed.delete(series, range, deleted.is_ok());
                 *owed.done.entry("deleted").or_default() += 1;
             }

@@ -91,7 +91,7 @@ impl Counted<'_> {
         self.samples += columns.len() as u64;
         let limit = self.app.query_options.samples_max;
         if self.samples > limit {
-            let text = format!("remote read asks for more samples than the limit of {limit}");
+            let text = format!("remote read asks for too many samples: query_samples is {limit}");
             return Err(QueryError::Limit(text).into());
         }
         Ok(())

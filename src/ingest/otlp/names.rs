@@ -36,8 +36,7 @@ impl TranslationStrategy {
                 let mut words: Vec<String> = tokens(name).into_iter().map(str::to_owned).collect();
                 for suffix in unit_words(unit) {
                     let cleaned = tokens(&suffix).join("_");
-                    let there =
-                        words.iter().any(|word| *word == cleaned) || words.join("_").contains(&format!("_{cleaned}"));
+                    let there = words.contains(&cleaned) || words.join("_").contains(&format!("_{cleaned}"));
                     if !cleaned.is_empty() && !there {
                         words.push(cleaned);
                     }

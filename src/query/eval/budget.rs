@@ -51,7 +51,7 @@ impl Budget {
         let total = self.samples.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         if total > self.options.samples_max {
             return Err(QueryError::Limit(format!(
-                "query processing would load too many samples into memory in query execution: the limit is {} samples",
+                "query processing would load too many samples into memory in query execution: query_samples is {}",
                 self.options.samples_max
             )));
         }
@@ -95,7 +95,7 @@ impl Budget {
         let total = self.series.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         if total > self.options.series_max {
             return Err(QueryError::Limit(format!(
-                "query selects too many series: {total}, the limit is {}",
+                "query selects too many series: {total}, query_series is {}",
                 self.options.series_max
             )));
         }
@@ -165,7 +165,7 @@ impl Held {
         self.bytes += if fits { bytes } else { 0 };
         if total > budget.options.memory_bytes_max {
             return Err(QueryError::Limit(format!(
-                "query needs too much memory for its results: more than the limit of {} bytes; \
+                "query needs too much memory for its results: query_memory_bytes is {}; \
                  select fewer series or a larger step",
                 budget.options.memory_bytes_max
             )));

@@ -19,9 +19,21 @@ struct HeadSeries {
     series: Arc<Series>,
     labels: Labels,
     chunks: Arc<ChunkStore>,
-    /// While a query holds this, nothing that it may look for leaves the head. Shared by neighbours only: threads that count
-    /// on one number wait for each other.
-    _reader: Arc<Arc<()>>,
+    _reader: Arc<Reader>,
+}
+
+/// While a query holds this, nothing that it may look for leaves the head. Shared by neighbours only: threads that count on
+/// one number wait for each other.
+struct Reader {
+    _of_head: Arc<()>,
+}
+
+impl Reader {
+    fn of(head: &Arc<()>) -> Arc<Reader> {
+        Arc::new(Reader {
+            _of_head: Arc::clone(head),
+        })
+    }
 }
 
 impl storage::Series for HeadSeries {
@@ -79,13 +91,13 @@ impl Head {
         // What the order does not know yet was created since: no sample of it was acknowledged before the question.
         let ids = order.sort(&selector.find(&table.postings)?);
         let found = ids.iter().filter_map(|id| table.get(*id));
-        let mut shared = Arc::new(Arc::clone(reader));
+        let mut shared = Reader::of(reader);
         let series = found
             .filter(|series| series.overlaps(range))
             .enumerate()
             .map(|(at, series)| {
                 if at.is_multiple_of(NEIGHBOURS) {
-                    shared = Arc::new(Arc::clone(reader));
+                    shared = Reader::of(reader);
                 }
                 Box::new(HeadSeries {
                     series: Arc::clone(series),

@@ -261,10 +261,7 @@ impl Table {
             return Ok(id);
         }
         if inner.live >= series_max {
-            let text = format!(
-                "the store holds {} series, the limit (series) is {series_max}",
-                inner.live
-            );
+            let text = format!("the store holds {} series, active_series is {series_max}", inner.live);
             return Err(NoSeries::Limit(labels, text));
         }
         let id = SeriesRef::try_from(inner.slots.len()).ok().filter(|id| *id != NONE);
