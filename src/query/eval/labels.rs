@@ -18,6 +18,7 @@ pub(super) fn is_metadata(name: &str) -> bool {
 pub(super) fn finish(mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
     for row in rows.iter_mut().filter(|row| row.drop_name) {
         row.labels = without_metadata(&row.labels);
+        row.drop_name = false;
     }
     join(rows)
 }
@@ -26,17 +27,18 @@ pub(super) fn same_labels() -> QueryError {
     QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned())
 }
 
-/// Joins rows with equal labels.
+/// Joins rows that are one series: equal labels, and the name to be dropped in all of them or in none.
 ///
 /// # Errors
 /// When two of them have a point at the same step.
 pub(super) fn join(rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
-    let mut index: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+    let mut index: HashMap<(Labels, bool), usize> = HashMap::with_capacity(rows.len());
     let mut joined: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
-        match index.get(&row.labels) {
+        let key = (row.labels.clone(), row.drop_name);
+        match index.get(&key) {
             None => {
-                index.insert(row.labels.clone(), joined.len());
+                index.insert(key, joined.len());
                 joined.push(row);
             }
             Some(at) => absorb(&mut joined[*at], row)?,
