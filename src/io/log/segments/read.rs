@@ -11,7 +11,7 @@ use super::super::frame::{Found, Scan};
 use super::{Damage, HEADER_BYTES, LogFile, MAGIC, Record, Replay, VERSION, first_of};
 use crate::io::disk::Disk;
 
-/// Reads the records of one segment; `visit` returns whether to go on. Damage has been reported by [`SegmentLog::open`]
+/// Reads the records of one segment; `visit` returns whether to go on. Damage has been reported by `SegmentLog::open`
 /// when it is old, and is reported again here.
 ///
 /// # Errors
