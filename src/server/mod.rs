@@ -108,6 +108,7 @@ async fn serve(options: Options, config: Config, disk: Arc<dyn Disk>) -> Result<
     };
     // Everything that can be wrong with what people wrote is found before anything is touched.
     let loaded = reload::Loaded::read(&world.disk, &config)?;
+    let seen = watch::Seen::look(&*world.disk, &config, &loaded.access);
     let dashboards = Arc::new(ArcSwap::from_pointee(loaded.dashboards.clone()));
     let listener = http::bind(&HttpConfig {
         listen: config.listen.0,
@@ -133,7 +134,7 @@ async fn serve(options: Options, config: Config, disk: Arc<dyn Disk>) -> Result<
     reloader.guards(Arc::clone(&door));
     let door_task = tokio::spawn(http::serve(listener, Arc::clone(&door), door_shutdown));
 
-    let parts = match start_parts(&world, &config, loaded, &door, &reloader).await {
+    let parts = match start_parts(&world, &config, loaded, seen, &door, &reloader).await {
         Ok(parts) => parts,
         Err(error) => {
             door_stop.request();
@@ -238,6 +239,7 @@ async fn start_parts(
     world: &World,
     config: &Config,
     loaded: reload::Loaded,
+    seen: watch::Seen,
     door: &Arc<Door>,
     reloader: &Arc<reload::Reloader>,
 ) -> Result<Parts, String> {
@@ -331,7 +333,7 @@ async fn start_parts(
     let (followed, guarded) = (Arc::clone(reloader), Arc::clone(door));
     let (disk, clock) = (Arc::clone(&world.disk), Arc::clone(&world.clock));
     parts.spawn("file watch", |shutdown| {
-        watch::follow(followed, guarded, disk, clock, shutdown)
+        watch::follow(seen, followed, guarded, disk, clock, shutdown)
     });
     for (name, listener) in listeners {
         parts.spawn(name, listener);

@@ -15,29 +15,28 @@ use crate::model::Interval;
 /// How often the files are looked at.
 const LOOK: Interval = Interval::secs(5);
 
-/// Follows the files until the server stops.
+/// Follows the files until the server stops. `seen` is what they held when the server read them: the store's replay may
+/// take minutes, and an edit made meanwhile counts.
 pub(super) async fn follow(
+    mut seen: Seen,
     reloader: Arc<Reloader>,
     door: Arc<Door>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     mut shutdown: Shutdown,
 ) {
-    let mut seen: Option<Seen> = None;
     loop {
         let (config, access, disk) = (reloader.config(), door.access(), Arc::clone(&disk));
-        let before = seen.take();
         let looked = tokio::task::spawn_blocking(move || {
             let now = Seen::look(&*disk, &config, &access);
-            let access = before.as_ref().filter(|before| before.access != now.access);
-            let access = access.map(|_| config.access(&*disk));
-            let reload = config.reload_on_change && before.is_some_and(|before| before.all != now.all);
+            let access = (seen.access != now.access).then(|| config.access(&*disk));
+            let reload = config.reload_on_change && seen.all != now.all;
             (now, access, reload)
         });
         let Ok((now, access, reload)) = looked.await else {
             return;
         };
-        seen = Some(now);
+        seen = now;
         match access {
             None => {}
             Some(Ok(access)) => {
@@ -58,13 +57,15 @@ pub(super) async fn follow(
 }
 
 /// Digests of what the files held.
-struct Seen {
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
     access: [u8; 32],
     all: [u8; 32],
 }
 
 impl Seen {
-    fn look(disk: &dyn Disk, config: &Config, access: &Access) -> Seen {
+    /// Reads the files that the configuration and the access to the server name. Blocks.
+    pub(super) fn look(disk: &dyn Disk, config: &Config, access: &Access) -> Seen {
         Seen {
             access: digest(disk, access.files().to_vec()),
             all: if config.reload_on_change {
