@@ -7,6 +7,7 @@ pub mod agent;
 pub mod alertmanager;
 pub mod cli;
 pub mod config;
+pub mod events;
 pub mod http;
 pub mod ingest;
 pub mod io;
