@@ -9,6 +9,7 @@ mod histogram;
 mod labels;
 mod matcher;
 mod time;
+pub(crate) mod wire;
 pub mod yaml;
 
 pub use alert::{Alert, Fingerprint};

@@ -27,7 +27,7 @@ mod symbols;
 pub(crate) mod tests;
 mod times;
 mod values;
-pub(crate) mod wire;
+pub(crate) use crate::model::wire;
 mod writer;
 
 pub use cache::BlockCache;

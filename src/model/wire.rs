@@ -1,4 +1,4 @@
-//! The small numbers every part of a block file is made of: varints, zigzag, fixed little-endian words.
+//! The small numbers our files are made of: varints, zigzag, fixed little-endian words.
 //!
 //! Reading never trusts a length: nothing is reserved before its bytes have been seen.
 
