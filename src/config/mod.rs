@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::agent::AgentConfig;
+use crate::events::EventsConfig;
 use crate::http::{Access, AuthConfig};
 use crate::ingest::IngestConfig;
 use crate::ingest::relabel::RelabelConfig;
@@ -65,7 +66,8 @@ pub struct Config {
     /// Every limit of the HTTP door and of queries.
     pub limits: Limits,
     oncall: Option<NotYet>,
-    events: Option<NotYet>,
+    /// Clicks and page views.
+    pub events: EventsConfig,
     /// Who may do what.
     pub auth: AuthConfig,
     /// exporter-toolkit's file: TLS, basic auth, headers.
@@ -101,7 +103,7 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             limits: Limits::default(),
             oncall: None,
-            events: None,
+            events: EventsConfig::default(),
             auth: AuthConfig::default(),
             web_config: None,
             open_to_all: false,
@@ -335,6 +337,7 @@ impl Config {
             }
         }
         self.agent.resolve_paths(folder);
+        self.events.resolve_paths(folder);
         for alertmanager in &mut self.alerting.alertmanagers {
             alertmanager.resolve_paths(folder);
         }
@@ -343,6 +346,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.agent.check().map_err(|error| format!("agent: {error}"))?;
         self.ingest.check().map_err(|error| format!("ingest: {error}"))?;
+        self.events.check().map_err(|error| format!("events: {error}"))?;
         if let Some(text) = &self.external_url {
             let parsed = url::Url::parse(text).map_err(|error| format!("external_url: {text:?}: {error}"))?;
             if !matches!(parsed.scheme(), "http" | "https") {

@@ -22,6 +22,9 @@ pub struct Event {
     pub kind: Kind,
     /// When it happened, corrected by the sender's clock error.
     pub at: Millis,
+    /// The time as the sender wrote it. A retry repeats it although its correction differs by a few milliseconds, so
+    /// identities are looked up by the hour of this.
+    pub stamped: Millis,
     /// When the server received it.
     pub received: Millis,
     /// Why it does not count as net, and what else there is to know.
@@ -448,7 +451,7 @@ mod tests {
         let texts = texts.with(Field::Country, "DE").unwrap();
         assert_eq!((texts.get(Field::Country), texts.get(Field::Sender)), ("DE", "shop"));
         let long = "x".repeat(70_000);
-        assert_eq!(texts.with(Field::Url, &long), Err(TextsError { bytes: 70_010 }));
+        assert_eq!(texts.with(Field::Url, &long), Err(TextsError { bytes: 70_012 }));
     }
 
     #[test]
