@@ -30,6 +30,8 @@ pub struct EventsConfig {
     pub bots: BotsConfig,
     /// What is kept about people.
     pub privacy: PrivacyConfig,
+    /// Networks of proxies before this server: their `X-Forwarded-For` says whose request it is. Default none.
+    pub proxies: Vec<String>,
     /// A database in MaxMind's format that knows countries by address. Without it only senders name countries.
     pub country_database: Option<PathBuf>,
     /// Where accepted events are repeated.
@@ -64,6 +66,7 @@ impl Default for EventsConfig {
             filters: Filters::default(),
             bots: BotsConfig::default(),
             privacy: PrivacyConfig::default(),
+            proxies: Vec::new(),
             country_database: None,
             mirror: None,
             click_secret_file: None,

@@ -296,7 +296,7 @@ macro_rules! fields {
             }
         }
 
-        const FIELDS: usize = [$($name,)+].len();
+        pub(super) const FIELDS: usize = [$($name,)+].len();
     };
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Status, TargetsView};
 use crate::alertmanager::AlertManager;
+use crate::events::Edge;
 use crate::ingest::Intake;
 use crate::ingest::pushgateway::Pushgateway;
 use crate::io::Clock;
@@ -31,6 +32,8 @@ pub struct App {
     pub targets: Arc<dyn TargetsView>,
     /// Alerts, silences, and who is told.
     pub alertmanager: Arc<AlertManager>,
+    /// Clicks and page views, in.
+    pub events: Option<Arc<Edge>>,
     /// Rules and their alerts.
     pub rules: Arc<Manager>,
     /// The process's secret seed for series keys.
@@ -53,6 +56,7 @@ impl App {
             intake,
             pushgateway: Arc::new(groups.expect("an empty log can be read")),
             appender: Arc::new(store.clone()),
+            events: Some(Arc::new(crate::events::testing_edge::edge("{}"))),
             rules: Manager::over(&store),
             querier: Arc::new(store),
             query_options: QueryOptions::default(),

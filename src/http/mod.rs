@@ -12,6 +12,7 @@ mod connection;
 mod datadog_api;
 mod door;
 mod error;
+mod events_api;
 mod gate;
 mod head;
 mod headers;

@@ -173,6 +173,7 @@ impl Row {
 #[rustfmt::skip]
 static PARTS: &[&[Route]] = &[
     super::datadog_api::ROUTES,
+    super::events_api::ROUTES,
     super::otlp_api::ROUTES,
     super::push_api::ROUTES,
     super::pushgateway_api::ROUTES,

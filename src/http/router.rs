@@ -112,7 +112,7 @@ async fn admit(
     headers: &HeaderMap,
     announced: Option<u64>,
 ) -> Result<Caller, ApiError> {
-    if !matches!(*row.method(), Method::GET) && row.scope() != Scope::Events {
+    if !matches!(*row.method(), Method::GET) && !matches!(row.scope(), Scope::Events | Scope::Beacon) {
         gate::same_site(headers, &door.hosts)?;
     }
     let caller = identify(row.scope(), door, extensions, headers).await?;

@@ -308,6 +308,7 @@ async fn start_parts(
         targets: Arc::new(carry::Scraped(Arc::clone(&targets))),
         alertmanager: Arc::clone(&alerts),
         rules: Arc::clone(&manager),
+        events: None,
         seed: world.seed,
     };
     let mut parts = Parts { db, tasks: Vec::new() };

@@ -50,6 +50,9 @@ pub enum Scope {
     Alerts,
     /// Clicks and page views.
     Events,
+    /// Clicks and page views in: with a token that has the scope `events`, or without any as a page of a listed site.
+    #[serde(skip)]
+    Beacon,
     /// Reload and administration.
     Admin,
 }
@@ -66,7 +69,7 @@ impl Scope {
             Scope::Write => "write",
             Scope::Query => "query",
             Scope::Alerts => "alerts",
-            Scope::Events => "events",
+            Scope::Events | Scope::Beacon => "events",
             Scope::Admin => "admin",
         }
     }
@@ -163,11 +166,20 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Everybody, where no credentials are asked for.
-    fn anybody() -> Caller {
+    pub(super) fn anybody() -> Caller {
         Caller {
             name: String::new(),
             kind: None,
             scopes: Scope::ALL.to_vec(),
+        }
+    }
+
+    /// Somebody's browser, which shows nothing.
+    pub(super) fn visitor() -> Caller {
+        Caller {
+            name: String::new(),
+            kind: None,
+            scopes: Vec::new(),
         }
     }
 
@@ -239,8 +251,12 @@ impl Guard {
         if scope == Scope::Public || !access.asks_for_credentials() {
             return Ok(Caller::anybody());
         }
+        if scope == Scope::Beacon && !matches!(shown(headers), Some(Shown::Token(_) | Shown::Password { .. })) {
+            return Ok(Caller::visitor());
+        }
         let caller = self.identify(&access, headers, peer).await?;
-        if caller.scopes.contains(&scope) {
+        let needed = if scope == Scope::Beacon { Scope::Events } else { scope };
+        if caller.scopes.contains(&needed) {
             return Ok(caller);
         }
         REFUSED_CALLERS.inc(&["scope"]);
