@@ -97,7 +97,41 @@ pub struct HealthView {
     pub waiting: usize,
 }
 
+/// One route of the tree.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteView {
+    /// The matchers from the root to here: what an explanation calls the route.
+    pub key: String,
+    /// Its own matchers.
+    pub matchers: Vec<String>,
+    /// Who is told.
+    pub receiver: String,
+    /// The labels that are told together; `...` is all of them.
+    pub group_by: Vec<String>,
+    /// How long a new group waits for company.
+    pub group_wait: String,
+    /// How often it looks for news.
+    pub group_interval: String,
+    /// How long until the same is told again.
+    pub repeat_interval: String,
+    /// Time intervals in which nobody is told, and those outside of which nobody is.
+    pub mute: Vec<String>,
+    /// See `mute`.
+    pub active: Vec<String>,
+    /// Whether the routes after it see an alert that this one took.
+    pub goes_on: bool,
+    /// The routes below it.
+    pub routes: Vec<RouteView>,
+}
+
 impl AlertManager {
+    /// Returns the routing tree.
+    pub fn route_tree(&self) -> RouteView {
+        let core = self.core();
+        view_of(core.config.routes.routes(), 0)
+    }
+
     /// Explains what becomes of an alert with these labels.
     pub fn explain(&self, labels: &Labels) -> Explanation {
         let now = self.shared.now();
@@ -158,6 +192,23 @@ impl AlertManager {
                 waiting,
             });
         shown.collect()
+    }
+}
+
+fn view_of(routes: &[Route], index: usize) -> RouteView {
+    let route = &routes[index];
+    RouteView {
+        key: route.key.clone(),
+        matchers: route.matchers().iter().map(ToString::to_string).collect(),
+        receiver: route.receiver.clone(),
+        group_by: route.group_by.names(),
+        group_wait: route.group_wait.to_string(),
+        group_interval: route.group_interval.to_string(),
+        repeat_interval: route.repeat_interval.to_string(),
+        mute: route.mute.clone(),
+        active: route.active.clone(),
+        goes_on: route.goes_on(),
+        routes: route.children().iter().map(|child| view_of(routes, *child)).collect(),
     }
 }
 

@@ -39,7 +39,7 @@ pub use alert::{Origin, StoredAlert};
 pub use audit::Entry;
 pub use config::{Config, ConfigError, Summary};
 pub use core::Muted;
-pub use explain::{Explanation, GroupExplanation, HealthView, IntegrationExplanation};
+pub use explain::{Explanation, GroupExplanation, HealthView, IntegrationExplanation, RouteView};
 pub use matchers::{parse_matcher, parse_matchers};
 pub use metrics::METRICS;
 pub use nflog::Reason;

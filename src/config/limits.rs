@@ -1,5 +1,7 @@
 //! The `limits` section: one flat map of names, each owned by the module that enforces it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_yaml::{Mapping, Value};
@@ -23,7 +25,7 @@ pub struct Limits {
 }
 
 /// What one query may use. Going over one is an error that names it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryLimits {
     /// Samples that one query may load. Default 50,000,000.
@@ -49,7 +51,7 @@ impl Default for QueryLimits {
 }
 
 /// What the store may hold.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreLimits {
     /// Series in the head; a new one beyond is refused, known ones go on. Default 5,000,000.
@@ -61,6 +63,30 @@ impl Default for StoreLimits {
         StoreLimits {
             active_series: 5_000_000,
         }
+    }
+}
+
+impl Limits {
+    /// Returns all limits by name, with their values as one would write them.
+    ///
+    /// # Panics
+    /// Never: limits are numbers, switches and durations.
+    pub fn table(&self) -> BTreeMap<String, String> {
+        let parts = [
+            serde_json::to_value(&self.http),
+            serde_json::to_value(&self.ingest),
+            serde_json::to_value(&self.query),
+            serde_json::to_value(&self.store),
+        ];
+        let mut table = BTreeMap::new();
+        for part in parts {
+            let part = part.expect("limits are numbers, switches and durations");
+            for (name, value) in part.as_object().into_iter().flatten() {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                table.insert(name.clone(), text);
+            }
+        }
+        table
     }
 }
 
@@ -149,6 +175,16 @@ mod tests {
             limits.store.active_series,
         );
         assert_eq!(found, (7, 5_000, 9));
+    }
+
+    #[test]
+    fn the_table_has_every_limit_as_one_would_write_it() {
+        let table = Limits::default().table();
+        assert_eq!(
+            table.keys().cloned().collect::<std::collections::BTreeSet<_>>(),
+            names().into_iter().collect()
+        );
+        assert_eq!((&*table["query_time"], &*table["active_series"]), ("30s", "5000000"));
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub struct Config {
     pub reload_on_change: bool,
     /// Dashboard files by pattern; `builtin:` stands for the shipped ones. Absent = the shipped ones.
     pub dashboards: Option<Vec<String>>,
+    /// Where dashboards that are written in the browser are saved; those in it are shown beside the others, and instead of
+    /// one of the same name. Absent = the browser saves none.
+    pub dashboards_folder: Option<PathBuf>,
     /// How queries are evaluated.
     pub query: QueryConfig,
     /// The store.
@@ -97,6 +100,7 @@ impl Default for Config {
             alerting: Alerting::default(),
             reload_on_change: false,
             dashboards: None,
+            dashboards_folder: None,
             query: QueryConfig::default(),
             storage: DbConfig::default(),
             agent: AgentConfig::default(),
@@ -330,6 +334,7 @@ impl Config {
         let absolute = |path: &mut PathBuf| *path = folder.join(&path);
         self.alertmanager.iter_mut().for_each(absolute);
         self.web_config.iter_mut().for_each(absolute);
+        self.dashboards_folder.iter_mut().for_each(absolute);
         self.auth.resolve_paths(folder);
         for pattern in self.rules.iter_mut().chain(&mut self.dashboards).flatten() {
             if pattern != BUILTIN {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::auth::{Access, Guard};
 use super::body::UnderWay;
 use super::lanes::Lanes;
-use super::{App, Limits};
+use super::{App, DashboardFolder, Limits};
 use crate::io::{BoxFuture, Clock, Random};
 use crate::ui::{Assets, Dashboards};
 
@@ -48,6 +48,8 @@ pub struct DoorConfig {
     pub assets: Assets,
     /// The dashboards; a reload swaps them.
     pub dashboards: Arc<ArcSwap<Dashboards>>,
+    /// Where dashboards that were written in the browser go.
+    pub dashboard_folder: Arc<dyn DashboardFolder>,
 }
 
 /// The door: everything that a request meets before a handler.
@@ -63,6 +65,7 @@ pub struct Door {
     pub(super) exposition: Exposition,
     pub(super) assets: Assets,
     pub(super) dashboards: Arc<ArcSwap<Dashboards>>,
+    pub(super) dashboard_folder: Arc<dyn DashboardFolder>,
     pub(super) lanes: Lanes,
     pub(super) bodies: UnderWay,
     readiness: Readiness,
@@ -88,6 +91,7 @@ impl Door {
             exposition: config.exposition,
             assets: config.assets,
             dashboards: config.dashboards,
+            dashboard_folder: config.dashboard_folder,
             readiness: Readiness::starting("starting"),
             app: OnceLock::new(),
         })
@@ -155,6 +159,7 @@ impl Readiness {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::http::NotSaved;
     use crate::io::{SeededRandom, SystemClock};
 
     struct NothingToReload;
@@ -162,6 +167,16 @@ pub(super) mod tests {
     impl Reload for NothingToReload {
         fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
             Box::pin(async { Err("rules.yaml:3:1: no such field".to_owned()) })
+        }
+    }
+
+    impl DashboardFolder for NothingToReload {
+        fn folder(&self) -> Option<String> {
+            None
+        }
+
+        fn save(&self, _: String, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), NotSaved>> {
+            Box::pin(async { Err(NotSaved::ReadOnly) })
         }
     }
 
@@ -179,6 +194,7 @@ pub(super) mod tests {
             exposition: Arc::new(|| "# EOF\n".to_owned()),
             assets: Assets::embedded("/campanile"),
             dashboards: Arc::new(ArcSwap::from_pointee(Dashboards::builtin())),
+            dashboard_folder: Arc::new(NothingToReload),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::model::Interval;
 
 /// The door's limits. Each default is documented at its field; going over one is counted in
 /// `campanile_limit_refused_total` under the field's name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Open connections; over it the oldest idle one is closed. Default 4096.

@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod body;
 mod connection;
+mod dashboards_api;
 mod datadog_api;
 mod door;
 mod error;
@@ -42,6 +43,7 @@ mod write_api;
 
 pub use app::App;
 pub use auth::{Access, AuthConfig, TokenConfig};
+pub use dashboards_api::{DashboardFolder, NotSaved};
 pub use door::{Door, DoorConfig, Exposition, Readiness, Reload};
 pub use error::ApiError;
 pub use limits::Limits;

@@ -27,6 +27,13 @@ pub(super) static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::GET,
+        path: "/api/v1/alertmanager/routes",
+        scope: Scope::Alerts,
+        body_bytes_max: 0,
+        handler: |call| Box::pin(async move { Ok(success(json!({"route": call.app.alertmanager.route_tree()}))) }),
+    },
+    Route {
+        method: Method::GET,
         path: "/api/v1/alertmanager/health",
         scope: Scope::Alerts,
         body_bytes_max: 0,
@@ -120,9 +127,10 @@ fn explain(call: &Call) -> Result<Response, ApiError> {
     Ok(success(json!({"alerts": explained})))
 }
 
-/// The audit trail: `after` an entry, of some `event`, for some `receiver`; as one JSON or as JSON lines.
+/// The audit trail: `after` an entry, of some `event`, for some `receiver`, the `last` so many of these; as one JSON or as
+/// JSON lines.
 fn audit(call: &Call) -> Result<Response, ApiError> {
-    let (mut after, mut limit, mut lines) = (0, usize::MAX, false);
+    let (mut after, mut limit, mut last, mut lines) = (0, usize::MAX, usize::MAX, false);
     let (mut event, mut receiver) = (None, None);
     for (name, value) in parameters(call) {
         let number = || {
@@ -133,6 +141,7 @@ fn audit(call: &Call) -> Result<Response, ApiError> {
         match name.as_str() {
             "after" => after = number()?,
             "limit" => limit = usize::try_from(number()?).unwrap_or(usize::MAX),
+            "last" => last = usize::try_from(number()?).unwrap_or(usize::MAX),
             "event" => event = Some(value),
             "receiver" => receiver = Some(value),
             "format" if value == "jsonl" => lines = true,
@@ -146,7 +155,8 @@ fn audit(call: &Call) -> Result<Response, ApiError> {
             && receiver.as_ref().is_none_or(|receiver| entry.receiver == *receiver)
     };
     let entries = call.app.alertmanager.audit(after);
-    let entries: Vec<Entry> = entries.into_iter().filter(wanted).take(limit).collect();
+    let mut entries: Vec<Entry> = entries.into_iter().filter(wanted).take(limit).collect();
+    entries.drain(..entries.len().saturating_sub(last));
     if !lines {
         return Ok(success(json!({"entries": entries})));
     }
@@ -337,6 +347,10 @@ mod tests {
             let (_, text) = ask(&app, Method::GET, &format!("{base}/explain?filter=alertname%3DB"), "").await;
             assert!(text.contains("\"unknown\""), "{text}");
             assert_eq!(ask(&app, Method::GET, &format!("{base}/explain"), "").await.0, 0);
+            let (_, text) = ask(&app, Method::GET, &format!("{base}/audit?last=0"), "").await;
+            assert!(text.contains("\"entries\":[]"), "{text}");
+            let (_, text) = ask(&app, Method::GET, &format!("{base}/routes"), "").await;
+            assert!(text.contains("\"receiver\":\"none\""), "{text}");
             let (_, text) = ask(&app, Method::GET, &format!("{base}/audit?format=jsonl"), "").await;
             assert!(
                 text.starts_with("{\"seq\":1,\"at\":")

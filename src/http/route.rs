@@ -187,7 +187,12 @@ static PARTS: &[&[Route]] = &[
 ];
 
 /// The tables of what the door answers.
-static DOOR: &[&[Route<DoorCall>]] = &[super::probes::ROUTES, super::login::ROUTES, super::ui::ROUTES];
+static DOOR: &[&[Route<DoorCall>]] = &[
+    super::probes::ROUTES,
+    super::login::ROUTES,
+    super::ui::ROUTES,
+    super::dashboards_api::ROUTES,
+];
 
 /// Returns all routes of the server.
 pub(super) fn all() -> impl Iterator<Item = Row> {

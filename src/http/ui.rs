@@ -1,8 +1,8 @@
-//! The UI's files, its pages and its dashboards.
+//! The UI's files and its pages.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
 
 use super::ApiError;
 use super::route::{DoorCall, Route, Scope};
@@ -29,6 +29,7 @@ pub(super) static ROUTES: &[Route<DoorCall>] = &[
     // The address of Prometheus's expression browser, which alerts and other tools link to.
     page("/graph"),
     page("/alerts"),
+    page("/alerts/{rule}"),
     page("/dashboards"),
     page("/dashboards/{name}"),
     page("/status"),
@@ -45,20 +46,6 @@ pub(super) static ROUTES: &[Route<DoorCall>] = &[
         scope: Scope::Public,
         body_bytes_max: 0,
         handler: |call| icon(call),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/v1/dashboards",
-        scope: Scope::Query,
-        body_bytes_max: 0,
-        handler: |call| dashboards(call),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/v1/dashboards/{name}",
-        scope: Scope::Query,
-        body_bytes_max: 0,
-        handler: |call| dashboard(call),
     },
 ];
 
@@ -107,33 +94,4 @@ fn file(call: &DoorCall, file: File, cache: &'static str) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     response
-}
-
-fn dashboards(call: DoorCall) -> Answer {
-    Box::pin(async move { json(&call.door.dashboards.load().summaries()) })
-}
-
-fn dashboard(call: DoorCall) -> Answer {
-    Box::pin(async move {
-        let name = call.param("name");
-        let dashboards = call.door.dashboards.load();
-        match dashboards.get(name) {
-            Some(found) => json(found),
-            None => Err(ApiError::NotFound(format!("there is no dashboard {name}"))),
-        }
-    })
-}
-
-fn json(data: &impl serde::Serialize) -> Result<Response, ApiError> {
-    #[derive(serde::Serialize)]
-    struct Success<'a, T> {
-        status: &'static str,
-        data: &'a T,
-    }
-    let body = serde_json::to_vec(&Success {
-        status: "success",
-        data,
-    })
-    .map_err(|error| ApiError::Internal(format!("cannot write the answer: {error}")))?;
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -3,7 +3,7 @@
 use crate::model::Interval;
 
 /// Limits of every push format. Each is a config key of the same name under `limits`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestLimits {
     /// The most bytes of a body after decompression; a declared length is checked before anything is reserved.

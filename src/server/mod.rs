@@ -5,6 +5,7 @@
 //! log; then the door opens and the agent begins to push through it. Stop: agent, rules, alert manager, door, store.
 
 mod carry;
+mod dashboards;
 mod logging;
 mod reload;
 mod screen;
@@ -193,6 +194,7 @@ fn door_config(
         exposition: exposition(reloader),
         assets,
         dashboards,
+        dashboard_folder: Arc::clone(reloader) as Arc<dyn http::DashboardFolder>,
     }
 }
 

@@ -99,9 +99,13 @@ pub(crate) fn read_rules(disk: &dyn Disk, config: &Config) -> Result<Vec<RuleFil
 
 /// Returns the dashboards: the shipped ones when the configuration names none.
 pub(crate) fn read_dashboards(disk: &dyn Disk, config: &Config) -> Result<Dashboards, String> {
-    let Some(patterns) = &config.dashboards else {
-        return Ok(Dashboards::builtin());
-    };
+    let shipped = [BUILTIN.to_owned()];
+    let named = config.dashboards.as_deref().unwrap_or(&shipped);
+    let written = config
+        .dashboards_folder
+        .iter()
+        .map(|folder| folder.join("*.yaml").display().to_string());
+    let patterns: Vec<String> = named.iter().cloned().chain(written).collect();
     let has_builtin = patterns.iter().any(|pattern| pattern == BUILTIN);
     let mut dashboards = if has_builtin {
         Dashboards::builtin()
@@ -136,9 +140,9 @@ fn read_text(disk: &dyn Disk, path: &Path) -> Result<String, String> {
 
 /// Puts a new configuration into force.
 pub(super) struct Reloader {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     options: Options,
-    dashboards: Arc<ArcSwap<Dashboards>>,
+    pub(super) dashboards: Arc<ArcSwap<Dashboards>>,
     parts: OnceLock<(Arc<Manager>, Arc<AlertManager>)>,
     door: OnceLock<Arc<Door>>,
     clock: Arc<dyn Clock>,

@@ -139,6 +139,10 @@ impl http::Status for Status {
         .into()
     }
 
+    fn limits(&self) -> BTreeMap<String, String> {
+        self.reloader.config().limits.table()
+    }
+
     fn runtime(&self) -> http::RuntimeInfo {
         let config = self.reloader.config();
         let directory = std::env::current_dir()

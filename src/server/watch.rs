@@ -83,6 +83,9 @@ fn named(disk: &dyn Disk, config: &Config) -> Vec<PathBuf> {
     let matching = patterns
         .filter(|pattern| *pattern != BUILTIN)
         .flat_map(|pattern| files::glob(disk, Path::new(pattern)).unwrap_or_default());
+    let written = config.dashboards_folder.iter();
+    let written = written.flat_map(|folder| files::glob(disk, &folder.join("*.yaml")).unwrap_or_default());
+    let matching = matching.chain(written);
     let single = config.source.iter().chain(&config.alertmanager).cloned();
     single.chain(matching).collect()
 }

@@ -49,8 +49,27 @@ pub struct Dashboard {
     /// What the reader may choose, in the order of the file; queries say `$name`.
     #[serde(default, deserialize_with = "in_order", serialize_with = "as_list")]
     pub vars: Vec<(String, Variable)>,
+    /// Moments that charts mark beside the alerts: deployments, restarts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
     /// The rows, from top to bottom.
     pub rows: Vec<Row>,
+    /// What of a dashboard in another format could not be taken over.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Marks on all charts of a page, at each step at which a query has a value.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Annotation {
+    /// What the marks are called.
+    pub title: String,
+    /// PromQL, with `$variables`.
+    pub query: String,
+    /// The words beside a mark, with `{{label}}`; the labels when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub legend: String,
 }
 
 /// Something that the reader chooses: either the values of a label, or one of a list.
@@ -72,6 +91,20 @@ pub struct Variable {
     pub default: Option<String>,
     /// Whether "all" is offered, which is `.*`: for use with `=~`.
     pub all: bool,
+    /// Whether several may be chosen at once: they are joined by `|`, for use with `=~`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub multi: bool,
+    /// Whether the reader writes the value instead of choosing it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub free: bool,
+    /// Narrows and cuts the values of a label: those that match, and of them the first group when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Deserialize)]
@@ -86,15 +119,26 @@ struct RawVariable {
     default: Option<String>,
     #[serde(default)]
     all: bool,
+    #[serde(default)]
+    multi: bool,
+    #[serde(default)]
+    free: bool,
+    regex: Option<String>,
 }
 
 impl TryFrom<RawVariable> for Variable {
     type Error = String;
 
     fn try_from(raw: RawVariable) -> Result<Variable, String> {
-        match (&raw.label, &raw.from, raw.options.is_empty()) {
-            (Some(_), Some(_), true) | (None, None, false) => {}
-            _ => return Err("a variable has either `label` and `from`, or `options`".to_owned()),
+        match (&raw.label, &raw.from, raw.options.is_empty(), raw.free) {
+            (Some(_), Some(_), true, false) | (None, None, false, false) | (None, None, true, true) => {}
+            _ => return Err("a variable has either `label` and `from`, or `options`, or `free: true`".to_owned()),
+        }
+        if let Some(pattern) = &raw.regex {
+            if raw.label.is_none() {
+                return Err("`regex` goes with `label`".to_owned());
+            }
+            regex::Regex::new(pattern).map_err(|error| format!("regex: {error}"))?;
         }
         Ok(Variable {
             title: raw.title,
@@ -103,6 +147,9 @@ impl TryFrom<RawVariable> for Variable {
             options: raw.options,
             default: raw.default,
             all: raw.all,
+            multi: raw.multi,
+            free: raw.free,
+            regex: raw.regex,
         })
     }
 }
@@ -120,6 +167,12 @@ pub struct Row {
     /// The heading; none when empty.
     #[serde(default)]
     pub title: String,
+    /// The variable for each of whose chosen values the row is shown once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<String>,
+    /// Whether the row is folded at first; folded panels ask nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub folded: bool,
     /// The panels, from left to right, continued on the next line when the grid is full.
     pub panels: Vec<Panel>,
 }
@@ -135,12 +188,32 @@ pub enum PanelKind {
     Stat,
     /// The newest value on a scale from `min` to `max`.
     Gauge,
+    /// The newest values as bars, the largest first.
+    Bar,
     /// The newest values, one line for each series.
     Table,
+    /// The buckets of a histogram over time: the darker, the more.
+    Heatmap,
     /// The alerts that are firing or pending.
     Alerts,
     /// Words.
     Text,
+}
+
+impl PanelKind {
+    /// Returns the name, as one writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PanelKind::Timeseries => "timeseries",
+            PanelKind::Stat => "stat",
+            PanelKind::Gauge => "gauge",
+            PanelKind::Bar => "bar",
+            PanelKind::Table => "table",
+            PanelKind::Heatmap => "heatmap",
+            PanelKind::Alerts => "alerts",
+            PanelKind::Text => "text",
+        }
+    }
 }
 
 /// One query of a panel.
@@ -187,6 +260,9 @@ pub struct Panel {
     /// The words of a text panel: paragraphs and `- ` lists, nothing else.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// The variable for each of whose chosen values the panel is shown once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +290,7 @@ struct RawPanel {
     width: Option<u8>,
     #[serde(default)]
     text: String,
+    repeat: Option<String>,
 }
 
 impl TryFrom<RawPanel> for Panel {
@@ -249,7 +326,7 @@ impl TryFrom<RawPanel> for Panel {
             return Err(format!("`min` is {min}, which is not below `max`, {max}"));
         }
         let width = raw.width.unwrap_or(match raw.kind {
-            PanelKind::Timeseries | PanelKind::Table | PanelKind::Alerts => 6,
+            PanelKind::Timeseries | PanelKind::Table | PanelKind::Alerts | PanelKind::Bar | PanelKind::Heatmap => 6,
             PanelKind::Stat | PanelKind::Gauge => 3,
             PanelKind::Text => COLUMNS,
         });
@@ -269,6 +346,7 @@ impl TryFrom<RawPanel> for Panel {
             thresholds: raw.thresholds,
             width,
             text: raw.text,
+            repeat: raw.repeat,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! All dashboards of a server: those that are shipped, those of the operator, and what is wrong with them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -17,7 +18,34 @@ const BUILTIN: [(&str, &str); 3] = [
 /// The dashboards of a server, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dashboards {
-    all: BTreeMap<String, Dashboard>,
+    all: BTreeMap<String, Entry>,
+}
+
+/// A dashboard and what it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The dashboard.
+    pub dashboard: Dashboard,
+    /// The file's name, as the configuration led to it; `builtin:host.yaml` for a shipped one.
+    pub file: String,
+    /// The file's text.
+    pub text: String,
+}
+
+impl Entry {
+    /// Whether it was read from Grafana's format.
+    pub fn is_foreign(&self) -> bool {
+        is_json(&self.file)
+    }
+
+    /// Returns the dashboard as YAML: the text of its file, or what a foreign one became.
+    pub fn yaml(&self) -> String {
+        if self.is_foreign() {
+            super::write::to_yaml(&self.dashboard)
+        } else {
+            self.text.clone()
+        }
+    }
 }
 
 /// A line in the list of dashboards.
@@ -31,6 +59,10 @@ pub struct Summary<'a> {
     pub description: &'a str,
     /// How many panels it has.
     pub panels: usize,
+    /// `builtin`, `file`, or `grafana`.
+    pub origin: &'static str,
+    /// How many things of a foreign one could not be taken over.
+    pub notes: usize,
 }
 
 impl Dashboards {
@@ -48,28 +80,47 @@ impl Dashboards {
         dashboards
     }
 
-    /// Reads a file and adds its dashboard under the file's name without folder and ending, replacing one of that name.
+    /// Reads a file and adds its dashboard under the file's name without folder and ending, replacing one of that name. A
+    /// file that ends in `.json` is Grafana's.
     ///
     /// # Errors
     /// What is wrong, and where.
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), YamlError> {
-        let dashboard = parse(file, text)?;
-        self.all.insert(name_of(file).to_owned(), dashboard);
+        let entry = Entry {
+            dashboard: read_dashboard(file, text)?,
+            file: file.to_owned(),
+            text: text.to_owned(),
+        };
+        self.all.insert(name_of(file).to_owned(), entry);
         Ok(())
     }
 
     /// Returns the dashboard of that name.
     pub fn get(&self, name: &str) -> Option<&Dashboard> {
+        self.entry(name).map(|entry| &entry.dashboard)
+    }
+
+    /// Returns the dashboard of that name with what it was read from.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.all.get(name)
     }
 
     /// Returns all, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Dashboard)> {
-        self.all.iter().map(|(name, dashboard)| (name.as_str(), dashboard))
+        self.all.iter().map(|(name, entry)| (name.as_str(), &entry.dashboard))
     }
 
     /// Returns a line for each, sorted by title.
     pub fn summaries(&self) -> Vec<Summary<'_>> {
+        let line = |(name, entry): (&'_ String, &'_ Entry)| {
+            let origin = match entry.file.starts_with("builtin:") {
+                true => "builtin",
+                false if entry.is_foreign() => "grafana",
+                false => "file",
+            };
+            (name.clone(), origin)
+        };
+        let origins: BTreeMap<String, &'static str> = self.all.iter().map(line).collect();
         let mut lines: Vec<Summary<'_>> = self
             .iter()
             .map(|(name, dashboard)| Summary {
@@ -77,6 +128,8 @@ impl Dashboards {
                 title: &dashboard.title,
                 description: &dashboard.description,
                 panels: dashboard.rows.iter().map(|row| row.panels.len()).sum(),
+                origin: origins[name],
+                notes: dashboard.notes.len(),
             })
             .collect();
         lines.sort_by_key(|line| line.title);
@@ -84,9 +137,35 @@ impl Dashboards {
     }
 }
 
+fn is_json(file: &str) -> bool {
+    Path::new(file)
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
+}
+
+/// Reads a dashboard: ours, or Grafana's when the file ends in `.json`.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn read_dashboard(file: &str, text: &str) -> Result<Dashboard, YamlError> {
+    if !is_json(file) {
+        return parse(file, text);
+    }
+    let found = super::grafana::import(text).map_err(|(reason, line, column)| YamlError {
+        file: file.to_owned(),
+        line,
+        column,
+        snippet: text.lines().nth(line.wrapping_sub(1)).unwrap_or("").to_owned(),
+        reason,
+        suggestion: None,
+    })?;
+    Ok(found)
+}
+
 fn name_of(file: &str) -> &str {
     let file = file.rsplit(['/', ':']).next().unwrap_or(file);
     file.strip_suffix(".yaml")
+        .or_else(|| file.strip_suffix(".json"))
         .or_else(|| file.strip_suffix(".yml"))
         .unwrap_or(file)
 }
@@ -105,7 +184,30 @@ fn parse(file: &str, text: &str) -> Result<Dashboard, YamlError> {
         });
     }
     check_queries(file, text, &dashboard)?;
+    check_repeats(file, text, &dashboard)?;
     Ok(dashboard)
+}
+
+/// Each `repeat` names a variable.
+fn check_repeats(file: &str, text: &str, dashboard: &Dashboard) -> Result<(), YamlError> {
+    let rows = dashboard.rows.iter().filter_map(|row| row.repeat.as_ref());
+    let panels = dashboard.rows.iter().flat_map(|row| &row.panels);
+    let unknown = rows
+        .chain(panels.filter_map(|panel| panel.repeat.as_ref()))
+        .find(|name| !dashboard.vars.iter().any(|(known, _)| known == *name));
+    let Some(name) = unknown else { return Ok(()) };
+    let line = text
+        .lines()
+        .position(|line| line.contains("repeat") && line.contains(name.as_str()));
+    let known = dashboard.vars.iter().map(|(name, _)| name.as_str());
+    Err(YamlError {
+        file: file.to_owned(),
+        line: line.map_or(0, |line| line + 1),
+        column: usize::from(line.is_some()),
+        reason: format!("repeat: there is no variable {name:?}"),
+        suggestion: yaml::nearest(name, known).map(str::to_owned),
+        snippet: line.and_then(|line| text.lines().nth(line)).unwrap_or("").to_owned(),
+    })
 }
 
 /// Parses each query and selector, with values put in place of the variables as the page will do.
@@ -117,11 +219,12 @@ fn check_queries(file: &str, text: &str, dashboard: &Dashboard) -> Result<(), Ya
             .iter()
             .map(move |query| (panel.title.as_str(), &query.query))
     });
+    let marks = dashboard.annotations.iter().map(|one| (one.title.as_str(), &one.query));
     let selectors = dashboard
         .vars
         .iter()
         .filter_map(|(name, variable)| Some((name.as_str(), variable.from.as_ref()?)));
-    for (owner, query) in queries.chain(selectors) {
+    for (owner, query) in queries.chain(marks).chain(selectors) {
         let reason = match substitute(query, &dashboard.vars) {
             Ok(whole) => match crate::query::parse(&whole) {
                 Ok(_) => continue,
@@ -146,7 +249,7 @@ fn check_queries(file: &str, text: &str, dashboard: &Dashboard) -> Result<(), Ya
 ///
 /// # Errors
 /// A name that no variable has.
-fn substitute(query: &str, vars: &[(String, Variable)]) -> Result<String, String> {
+pub(super) fn substitute(query: &str, vars: &[(String, Variable)]) -> Result<String, String> {
     let mut out = String::with_capacity(query.len());
     let mut rest = query;
     while let Some(at) = rest.find('$') {
@@ -171,8 +274,10 @@ fn substitute(query: &str, vars: &[(String, Variable)]) -> Result<String, String
 }
 
 fn example<'a>(name: &str, vars: &'a [(String, Variable)]) -> Option<&'a str> {
-    if matches!(name, "__interval" | "__rate_interval" | "__range") {
-        return Some("1m");
+    match name {
+        "__interval" | "__rate_interval" | "__range" => return Some("1m"),
+        "__interval_ms" | "__range_ms" | "__range_s" | "__from" | "__to" => return Some("60000"),
+        _ => {}
     }
     let (_, variable) = vars.iter().find(|(known, _)| known == name)?;
     let chosen = variable

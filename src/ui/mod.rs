@@ -3,7 +3,10 @@
 mod assets;
 mod dashboard;
 mod dashboards;
+mod grafana;
+mod write;
 
 pub use assets::{Assets, File};
-pub use dashboard::{Dashboard, Level, Panel, PanelKind, Query, Row, Thresholds, Variable};
-pub use dashboards::{Dashboards, Summary};
+pub use dashboard::{Annotation, Dashboard, Level, Panel, PanelKind, Query, Row, Thresholds, Variable};
+pub use dashboards::{Dashboards, Entry, Summary, read_dashboard};
+pub use write::to_yaml;

@@ -305,7 +305,32 @@ impl RouteTree {
     }
 }
 
+impl GroupBy {
+    /// Returns the labels as written: `...` for all.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            GroupBy::All => vec!["...".to_owned()],
+            GroupBy::Labels(names) => names.clone(),
+        }
+    }
+}
+
 impl Route {
+    /// Returns the route's own matchers.
+    pub(crate) fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    /// Returns the numbers of the routes below.
+    pub(crate) fn children(&self) -> &[usize] {
+        &self.children
+    }
+
+    /// Whether its later siblings see an alert that it took.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.go_on
+    }
+
     /// Whether a new alert with these labels is not to wait for the group's next look.
     pub(crate) fn is_urgent(&self, labels: &Labels) -> bool {
         !self.group_urgent.is_empty()

@@ -7,6 +7,7 @@ mod query;
 mod read;
 mod series;
 mod status;
+mod tail;
 mod text;
 
 use axum::http::Method;
@@ -46,6 +47,7 @@ pub(super) static ROUTES: &[Route] = &[
     post("/api/v1/query", |call| Box::pin(query::instant(call))),
     get("/api/v1/query_range", |call| Box::pin(query::range(call))),
     post("/api/v1/query_range", |call| Box::pin(query::range(call))),
+    post("/api/v1/query_tail", |call| Box::pin(tail::tail(call))),
     get("/api/v1/query_exemplars", |call| Box::pin(series::exemplars(call))),
     post("/api/v1/query_exemplars", |call| Box::pin(series::exemplars(call))),
     get("/api/v1/format_query", |call| Box::pin(text::format_query(call))),
@@ -68,6 +70,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/v1/notifications", |call| Box::pin(notifications::list(call))),
     get("/api/v1/notifications/live", |call| Box::pin(notifications::live(call))),
     get("/api/v1/status/config", |call| Box::pin(status::config(call))),
+    get("/api/v1/status/limits", |call| Box::pin(status::limits(call))),
     get("/api/v1/status/flags", |call| Box::pin(status::flags(call))),
     get("/api/v1/status/runtimeinfo", |call| Box::pin(status::runtime(call))),
     get("/api/v1/status/buildinfo", |call| Box::pin(status::build(call))),

@@ -20,6 +20,11 @@ pub trait Status: Send + Sync {
     /// Command-line flags by Prometheus's names, with their values in force.
     fn flags(&self) -> BTreeMap<String, String>;
 
+    /// Limits by their names in the configuration, with their values in force.
+    fn limits(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// The state of the process.
     fn runtime(&self) -> RuntimeInfo;
 
@@ -75,6 +80,11 @@ pub struct TsdbStatus {
 
 pub(super) async fn config(call: Call) -> Result<Response, ApiError> {
     Ok(view::success(&json!({"yaml": call.app.status.config_yaml()}), &[]))
+}
+
+/// Every limit by its name in the configuration. What each refused is `campanile_limit_refused_total`.
+pub(super) async fn limits(call: Call) -> Result<Response, ApiError> {
+    Ok(view::success(&json!(call.app.status.limits()), &[]))
 }
 
 pub(super) async fn flags(call: Call) -> Result<Response, ApiError> {

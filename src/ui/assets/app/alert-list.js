@@ -1,8 +1,8 @@
 // Alerts as lines: what, how bad, since when, and a silence in two clicks.
 
 import { html, useState } from "../vendor/preact.js";
-import { get, plain, post } from "./api.js";
-import { ago, duration } from "./format.js";
+import { get, may, plain, post } from "./api.js";
+import { ago, duration, number } from "./format.js";
 import { Icon } from "./icons.js";
 import { Failure, useFetch } from "./page.js";
 import { Link } from "./router.js";
@@ -70,24 +70,24 @@ export function SilenceButton({ labels, onDone }) {
   <//>`;
 }
 
-export function AlertLine({ alert, silenced, compact, onDone }) {
+export function AlertLine({ alert, silenced, compact, without = [], onDone }) {
   const { labels, annotations = {}, state } = alert;
   const summary = annotations.summary ?? annotations.description ?? annotations.message;
   return html`<li class=${`alert${compact ? " is-compact" : ""}`} data-level=${silenced ? "off" : levelOfAlert(labels, state)}>
     <div class="alert-main">
       <div class="alert-head">
-        <b>${labels.alertname}</b>
+        <${Link} to=${`/alerts/${encodeURIComponent(labels.alertname ?? "")}`} class="alert-name">${labels.alertname || "(no name)"}<//>
         <span class="badge" data-level=${silenced ? "off" : levelOfAlert(labels, state)}>${silenced ? "silenced" : state}</span>
         <span class="faint" title=${alert.activeAt}>${ago(Date.parse(alert.activeAt), Math.max(now.value, Date.parse(alert.activeAt)))}</span>
-        ${alert.value !== undefined && html`<span class="faint">value ${Number(alert.value).toPrecision(4).replace(/\.?0+$/, "")}</span>`}
+        ${alert.value !== undefined && html`<span class="faint">value ${number(Number(alert.value))}</span>`}
       </div>
       ${summary && html`<p title=${summary}>${summary}</p>`}
-      <${Tags} labels=${labels} without=${["alertname"]} />
+      <${Tags} labels=${labels} without=${["alertname", ...without]} />
     </div>
     <div class="alert-tools">
       <${SafeLink} href=${annotations.runbook_url}>Runbook<//>
       ${alert.query && html`<${Link} to="/explore" params=${{ expr: alert.query }} class="button is-quiet">Query<//>`}
-      ${!silenced && html`<${SilenceButton} labels=${labels} onDone=${onDone} />`}
+      ${!silenced && may("alerts") && html`<${SilenceButton} labels=${labels} onDone=${onDone} />`}
     </div>
   </li>`;
 }
@@ -98,7 +98,8 @@ export const identity = (labels) => JSON.stringify(Object.entries(labels).sort()
 // All alerts that rules have raised, worst and newest first.
 export function useAlerts() {
   const rules = useFetch("/api/v1/alerts", undefined, POLL, get);
-  const managed = useFetch("/api/v2/alerts", undefined, POLL, plain);
+  // Who may only query sees alerts, but not which of them are silenced.
+  const managed = useFetch(may("alerts") ? "/api/v2/alerts" : "", undefined, POLL, plain);
   const silenced = new Set(
     (managed.data ?? []).filter((alert) => alert.status?.silencedBy?.length > 0).map((alert) => identity(alert.labels)),
   );
@@ -115,12 +116,12 @@ export function useAlerts() {
 }
 
 // The list itself; `compact` for a panel or the home page.
-export function AlertList({ compact }) {
+export function AlertList({ compact, brief }) {
   const { alerts, loaded, error, again } = useAlerts();
   if (error && !loaded) return html`<${Failure} error=${error} />`;
   if (!loaded) return html`<div class="skeleton"></div>`;
   if (alerts.length === 0) return html`<p class="all-well"><${Icon} name="check" /> No alert is firing or pending.</p>`;
-  const shown = compact ? alerts.slice(0, 5) : alerts;
+  const shown = compact ? alerts.slice(0, brief ? 6 : 5) : alerts;
   return html`<ul class="alerts">${shown.map((alert) => html`<${AlertLine} key=${identity(alert.labels)} alert=${alert} silenced=${alert.silenced} compact=${compact} onDone=${again} />`)}</ul>
     ${shown.length < alerts.length && html`<p><${Link} to="/alerts">and ${alerts.length - shown.length} more<//></p>`}`;
 }

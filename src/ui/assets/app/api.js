@@ -7,10 +7,25 @@ export const prefix = document.documentElement.dataset.prefix || "";
 // False once the server has asked who is there: the shell then shows the sign-in.
 export const signedIn = signal(true);
 
+// What this reader may do: null while it is not known.
+export const scopes = signal(null);
+export const may = (scope) => scopes.value === null || scopes.value.includes(scope);
+
+export async function whoAmI() {
+  try {
+    const session = await get("/-/session");
+    if (session.signedIn) scopes.value = session.scopes;
+    else signedIn.value = false;
+  } catch {
+    // An old server, or none: the pages find out by themselves.
+  }
+}
+
 // What the server answered instead of data: `type` is Prometheus's error type, `status` the HTTP code (0: no answer).
 export class ApiError extends Error {
-  constructor(message, type, status) {
+  constructor(message, type, status, hint) {
     super(message);
+    this.hint = hint;
     this.type = type;
     this.status = status;
   }
@@ -44,7 +59,7 @@ async function send(method, path, { params, body, signal } = {}) {
   if (response.status === 401) signedIn.value = false;
   if (!response.ok || json?.status === "error") {
     const reason = json?.error ?? (typeof json === "string" ? json : text.slice(0, 300));
-    throw new ApiError(reason || response.statusText, json?.errorType ?? "http", response.status);
+    throw new ApiError(reason || response.statusText, json?.errorType ?? "http", response.status, json?.hint);
   }
   if (json === undefined) throw new ApiError("the server's answer is no JSON", "format", response.status);
   return json;
@@ -71,6 +86,7 @@ export async function query(path, params, signal) {
 // Alertmanager's endpoints: the answer itself.
 export const plain = (path, params, signal) => send("GET", path, { params, signal });
 export const post = (path, body) => send("POST", path, { body });
+export const put = (path, body) => send("PUT", path, { body });
 export const remove = (path) => send("DELETE", path);
 
 // Text endpoints (readiness): the status and the text.

@@ -1,5 +1,7 @@
 // Numbers with units, durations and times, as people read them.
 
+import { parts } from "./zone.js";
+
 const SI = ["", "k", "M", "G", "T", "P", "E"];
 const BINARY = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
@@ -46,6 +48,15 @@ export function number(value, unit = "", decimals) {
       return scaled(value, 1000, SI, "bit/s", decimals);
     case "seconds":
       return seconds(value, decimals);
+    case "ms":
+      return seconds(value / 1e3, decimals);
+    case "µs":
+      return seconds(value / 1e6, decimals);
+    case "ns":
+      return seconds(value / 1e9, decimals);
+    case "°C":
+    case "rpm":
+      return figures(value, decimals) + "\u202f" + unit;
     case "percent":
       return Math.abs(value) < 1e5 ? figures(value, decimals) + "\u202f%" : scaled(value, 1000, SI, "%", decimals);
     case "ratio":
@@ -99,12 +110,16 @@ export function promDuration(millis) {
 
 const two = (n) => String(n).padStart(2, "0");
 
-// A point in local time, `2026-11-22 14:05:09`; without the date when it is today's and `short`.
+// A point in time as the zone's clocks show it, `2026-11-22 14:05:09`; without the date when it is today's and `short`.
 export function stamp(millis, short = false) {
-  const at = new Date(millis);
-  const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  if (short && at.toDateString() === new Date().toDateString()) return clock;
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock}`;
+  const at = parts(millis);
+  const clock = `${two(at.hour)}:${two(at.minute)}:${two(at.second)}`;
+  const date = `${at.year}-${two(at.month)}-${two(at.day)}`;
+  if (short) {
+    const today = parts(Date.now());
+    if (at.day === today.day && at.month === today.month && at.year === today.year) return clock;
+  }
+  return `${date} ${clock}`;
 }
 
 // How long ago, in words.
@@ -114,9 +129,12 @@ export function ago(millis, now = Date.now()) {
   return length > 0 ? `${duration(length)} ago` : `in ${duration(length)}`;
 }
 
+// A legend's `{{label}}` filled in.
+export const fill = (legend, labels) => legend.replace(/\{\{\s*([^}\s]+)\s*\}\}/g, (_, name) => labels[name] ?? "");
+
 // A series' name: a legend with `{{label}}`, or its labels in PromQL's notation.
 export function seriesName(labels, legend) {
-  if (legend) return legend.replace(/\{\{\s*([^}\s]+)\s*\}\}/g, (_, name) => labels[name] ?? "").trim() || "(none)";
+  if (legend) return fill(legend, labels).trim() || "(none)";
   const { __name__: name = "", ...rest } = labels;
   const inner = Object.entries(rest).map(([label, value]) => `${label}=${JSON.stringify(value)}`);
   return inner.length === 0 ? name || "value" : `${name}{${inner.join(", ")}}`;

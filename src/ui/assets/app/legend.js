@@ -19,8 +19,10 @@ function facts(column) {
   return last === null ? { last: null, min: null, max: null } : { last, min, max };
 }
 
-export function Legend({ names, data, unit, decimals, hidden, onHidden }) {
+export function Legend({ names, data, unit, decimals, hidden, ghosts, onHidden }) {
   const [by, setBy] = useState(null);
+  const own = (ghosts ?? []).filter((ghost) => !ghost).length;
+  const colorOf = (i) => (ghosts?.[i] ? seriesColor(i - own, 0.55) : seriesColor(i));
   const rows = names.map((name, i) => ({ name, i, ...facts(data[i + 1] ?? []) }));
   if (by) rows.sort((a, b) => (by === "name" ? a.name.localeCompare(b.name) : (b[by] ?? -Infinity) - (a[by] ?? -Infinity)));
   const toggle = (name, event) => {
@@ -41,7 +43,7 @@ export function Legend({ names, data, unit, decimals, hidden, onHidden }) {
       <tbody>${rows.slice(0, ROWS_MAX).map(
         ({ name, i, last, min, max }) => html`<tr key=${name} class=${hidden.has(name) ? "is-off" : ""}>
           <td><button class="legend-name" aria-pressed=${!hidden.has(name)} onClick=${(event) => toggle(name, event)} title=${name}>
-            <i style=${{ background: seriesColor(i) }}></i><span>${name}</span></button></td>
+            <i style=${{ background: colorOf(i) }}></i><span>${name}</span></button></td>
           <td class="figure">${number(last, unit, decimals)}</td>
           <td class="figure faint">${number(min, unit, decimals)}</td>
           <td class="figure faint">${number(max, unit, decimals)}</td>

@@ -1,9 +1,10 @@
 // The shell: navigation around the page that the address names. Pages other than home are loaded when first opened.
 
 import { html, render, signal, useEffect, useState } from "../vendor/preact.js";
-import { get, signedIn } from "./api.js";
+import { get, may, signedIn, whoAmI } from "./api.js";
 import { HomePage } from "./home.js";
 import { Icon } from "./icons.js";
+import * as keyboard from "./keyboard.js";
 import { Failure } from "./page.js";
 import { Link, place, setParams } from "./router.js";
 import * as theme from "./theme.js";
@@ -28,6 +29,7 @@ function Boards() {
 
 const firing = signal(0);
 async function count() {
+  if (!may("query")) return;
   try {
     const { alerts } = await get("/api/v1/alerts");
     firing.value = alerts.filter((alert) => alert.state === "firing").length;
@@ -71,11 +73,13 @@ function Shell() {
     <header class="bar">
       <${Link} to="/" class="brand" title="Campanile"><svg viewBox="0 0 32 32" aria-hidden="true"><path d="M16 1 8.500 9v2h15V9z" /><path fill-rule="evenodd" d="M9.500 12.500h13V29H25v2H7v-2h2.500zm3 8V29h7v-8.500a3.500 3.500 0 0 0-7 0z" /></svg><span>Campanile</span><//>
       <${Navigation} current=${current} />
+      <button class="button icon is-quiet is-wide-only" title="Keys (?)" aria-label="Keys" onClick=${() => (keyboard.helpOpen.value = true)}><kbd>?</kbd></button>
       <button class="button icon is-quiet" title=${`Colours: ${theme.choice.value}`} aria-label=${`Colours: ${theme.choice.value}`} onClick=${theme.nextTheme}><${Icon} name=${THEME_ICONS[theme.choice.value]} /></button>
     </header>
     <main id="main" tabindex="-1">
       ${!signedIn.value ? html`<${SignIn} />` : shown.failed ? html`<${Failure} error=${shown.failed} />` : shown.page === current ? html`<${shown.component} />` : html`<div class="skeleton page"></div>`}
-    </main>`;
+    </main>
+    <${keyboard.Help} />`;
 }
 
 // The address holds the range, so that a link shows what its sender saw.
@@ -89,9 +93,24 @@ function keepRangeInAddress() {
   });
 }
 
+// A compare-to and a zone of a link that was shared.
+function keepCompareInAddress() {
+  const { compare } = place.peek().params;
+  if (compare) time.compare.value = compare;
+  let first = true;
+  time.compare.subscribe((value) => {
+    if (!first) setParams({ compare: value || undefined });
+    first = false;
+  });
+}
+
 theme.start();
+keyboard.start();
 keepRangeInAddress();
+keepCompareInAddress();
 time.start();
+// What the reader may do decides what is asked; a slow answer holds nothing up.
+await Promise.race([whoAmI(), new Promise((wake) => setTimeout(wake, 150))]);
 count();
 setInterval(() => document.visibilityState === "visible" && count(), 15000);
 const root = document.getElementById("app");

@@ -13,14 +13,18 @@ export function PageHead({ title, hint, children }) {
   </header>`;
 }
 
-export const Failure = ({ error }) => html`<div class="failure" role="alert"><b>${error.status || "No answer"}</b> ${error.message}</div>`;
+const WORDS = { 0: "No answer", 403: "Not allowed", 404: "Not found", 503: "Not now" };
 
-// The data of one address: `{ data, error, again }`, asked anew every `every` milliseconds while the page is in sight.
+export const Failure = ({ error }) => html`<div class="failure" role="alert"><b>${WORDS[error.status ?? 0] ?? error.status}</b> ${error.message}</div>`;
+
+// The data of one address: `{ data, error, again }`, asked anew every `every` milliseconds while the page is in sight; an empty
+// address is not asked.
 export function useFetch(path, params, every = 0, ask = get) {
   const [state, setState] = useState({});
   const [turn, setTurn] = useState(0);
   const key = path + JSON.stringify(params ?? {});
   useEffect(() => {
+    if (path === "") return undefined;
     const abort = new AbortController();
     ask(path, params, abort.signal).then(
       (data) => setState({ data, key }),

@@ -3,10 +3,24 @@
 import { html, signal } from "../vendor/preact.js";
 import { prefix } from "./api.js";
 
-const read = () => ({
-  path: location.pathname.slice(prefix.length) || "/",
-  params: Object.fromEntries(new URLSearchParams(location.search)),
-});
+// A parameter that is there several times is a list.
+function read() {
+  const params = {};
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    if (name === "__proto__") continue;
+    params[name] = name in params ? [params[name], value].flat() : value;
+  }
+  return { path: location.pathname.slice(prefix.length) || "/", params };
+}
+
+// The address of a page below the server's prefix.
+export function prefixed(path, params = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    for (const one of [value].flat()) if (one !== undefined && one !== "") query.append(name, one);
+  }
+  return prefix + path + (query.size > 0 ? `?${query}` : "");
+}
 
 export const place = signal(read());
 
@@ -15,8 +29,7 @@ addEventListener("popstate", () => {
 });
 
 export function go(path, params = {}, replace = false) {
-  const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value !== undefined && value !== ""));
-  const address = prefix + path + (query.size > 0 ? `?${query}` : "");
+  const address = prefixed(path, params);
   if (address === location.pathname + location.search) return;
   if (replace) window.history.replaceState(null, "", address);
   else window.history.pushState(null, "", address);
@@ -27,14 +40,13 @@ export function go(path, params = {}, replace = false) {
 export const setParams = (changes) => go(place.peek().path, { ...place.peek().params, ...changes }, true);
 
 // A link within the page; with a modifier key the browser does what it always does.
-export function Link({ to, params, class: name, current, title, children }) {
-  const query = new URLSearchParams(params ?? {});
-  const href = prefix + to + (query.size > 0 ? `?${query}` : "");
+export function Link({ to, params, class: name, current, title, label, children }) {
+  const href = prefixed(to, params);
   const click = (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
     event.preventDefault();
     go(to, params ?? {});
     scrollTo(0, 0);
   };
-  return html`<a href=${href} class=${name} title=${title} aria-current=${current ? "page" : undefined} onClick=${click}>${children}</a>`;
+  return html`<a href=${href} class=${name} title=${title} aria-label=${label} aria-current=${current ? "page" : undefined} onClick=${click}>${children}</a>`;
 }

@@ -2,11 +2,16 @@
 
 import { computed, signal } from "../vendor/preact.js";
 import { duration, parseDuration, stamp } from "./format.js";
+import { moment } from "./zone.js";
 
 // `from` and `to` are either `now`, `now-1h`, or milliseconds since the epoch as text.
 export const range = signal({ from: "now-1h", to: "now" });
 export const refresh = signal(15000);
 export const now = signal(Date.now());
+// What is shown beside it, dashed: nothing (`""`), the range before (`previous`), or the same range so long ago (`1d`, `7d`).
+export const compare = signal("");
+// Grows when the reader asks for everything anew.
+export const asked = signal(0);
 const history = [];
 
 export const RELATIVE = ["5m", "15m", "30m", "1h", "3h", "6h", "12h", "1d", "2d", "7d", "30d", "90d"];
@@ -22,7 +27,9 @@ export function parsePoint(text, at = Date.now()) {
     return length === undefined ? undefined : at - length;
   }
   if (/^\d{11,}$/.test(trimmed)) return Number(trimmed);
-  const parsed = new Date(trimmed.replace(" ", "T")).getTime();
+  const date = /^(\d{4})-(\d\d?)-(\d\d?)(?:[ T](\d\d?):(\d\d)(?::(\d\d))?)?$/.exec(trimmed);
+  if (date) return moment(...date.slice(1).map((part) => Number(part ?? 0)));
+  const parsed = Date.parse(trimmed);
   return Number.isNaN(parsed) ? undefined : parsed;
 }
 
@@ -32,6 +39,12 @@ export const span = computed(() => {
   const from = parsePoint(range.value.from, now.value) ?? to - 36e5;
   return from < to ? { from, to } : { from: to - 36e5, to };
 });
+
+// How far back the comparison lies, in milliseconds; 0 for none.
+export function compareOffset({ from, to } = span.value) {
+  if (compare.value === "previous") return to - from;
+  return compare.value === "" ? 0 : (parseDuration(compare.value) ?? 0);
+}
 
 export const isLive = computed(() => range.value.to === "now");
 
@@ -51,6 +64,11 @@ export function setRange(from, to = "now", remember = true) {
 // Looks at `[from, to]` milliseconds: what dragging over a chart does.
 export function zoom(from, to) {
   if (to - from >= 1000) setRange(String(Math.round(from)), String(Math.round(to)));
+}
+
+export function again() {
+  asked.value += 1;
+  now.value = Date.now();
 }
 
 // Undoes the last change of range.
