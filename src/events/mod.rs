@@ -14,6 +14,8 @@ mod metrics_edge;
 mod money;
 mod privacy;
 mod quarantine;
+mod raw;
+mod raw_files;
 mod tail;
 #[cfg(test)]
 pub(crate) mod testing_edge;
@@ -35,4 +37,6 @@ pub use metrics_edge::{CLICKS_LOST, EDGE_METRICS};
 pub use money::{MONEY_MAX, Micros, MoneyError};
 pub use privacy::{KeyError, PeopleKeys};
 pub use quarantine::Quarantine;
+pub use raw::{Column, ParquetStore, columns};
+pub use raw_files::{RawError, RawFile, RawQuestion, RawStore};
 pub use tail::{Onlooker, Seen, Tail};

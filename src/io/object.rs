@@ -29,7 +29,7 @@ pub enum ObjectError {
     #[error("object {0} does not exist")]
     NotFound(String),
     /// Not a relative path of plain parts.
-    #[error("{0:?} is no object name: parts of letters, digits, '-', '_' and '.' joined by '/' are")]
+    #[error("{0:?} is no object name: parts of letters, digits, '-', '_', '=' and '.' joined by '/' are")]
     Name(String),
     /// The range asked for reaches beyond the object.
     #[error("object {name} has {len} bytes, asked for {asked}")]
@@ -89,7 +89,7 @@ pub trait ObjectStore: Send + Sync {
 }
 
 fn check(name: &str) -> Result<(), ObjectError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=' | '.');
     let part_is_fine = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
     let fine = name.len() <= NAME_BYTES_MAX && name.split('/').all(part_is_fine);
     if fine {
