@@ -31,6 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pco", &["tsdb"]),
     ("evalexpr", &["rules"]),
     ("augurs", &["query"]),
+    // A worker that waits takes up other work, and must hold no lock then: the store's are held for long.
+    ("rayon", &["query", "rules"]),
     ("async_nats", &["io"]),
 ];
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{
-    AppendError, AppendReport, Appender, BoxFuture, Columns, ExemplarSeries, Querier, Refusal, RefusalReason, Select,
-    Selection, Series, StorageError,
+    AppendError, AppendReport, Appender, BoxFuture, Columns, ExemplarSeries, NewestBy, Querier, Refusal, RefusalReason,
+    Select, Selection, Series, StorageError,
 };
 use crate::model::{HistogramSample, Labels, Matcher, MetricMetadata, Millis, TimeRange, WriteBatch};
 
@@ -158,6 +158,10 @@ impl Querier for LiteralStore {
             series,
             warnings: Vec::new(),
         })
+    }
+
+    fn newest_by(&self, select: &Select, names: &[String]) -> Result<Option<NewestBy>, StorageError> {
+        NewestBy::of(&self.select(select)?.series, select.range, names)
     }
 
     fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, StorageError> {

@@ -271,6 +271,44 @@ pub struct ExemplarSeries {
     pub exemplars: Vec<Exemplar>,
 }
 
+/// The newest samples of many series, and which labels they share: what [`Querier::newest_by`] returns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewestBy {
+    /// The label sets, reduced to the labels that were asked for, each once.
+    pub groups: Vec<Labels>,
+    /// The newest float of each series, stale markers included, and the index of its group; in the order of the series' labels.
+    pub values: Vec<(u32, f64)>,
+}
+
+impl NewestBy {
+    /// Asks each series in turn: what a store answers that knows no shorter way. `None` when one has a histogram.
+    ///
+    /// # Errors
+    /// As [`Series::latest`].
+    pub fn of(
+        series: &[Box<dyn Series>],
+        range: TimeRange,
+        names: &[String],
+    ) -> Result<Option<NewestBy>, StorageError> {
+        let mut found = NewestBy::default();
+        for series in series {
+            let value = match series.latest(range)? {
+                None => continue,
+                Some(Point::Float(sample)) => sample.value,
+                Some(Point::Histogram(_)) => return Ok(None),
+            };
+            let labels = series.labels().filtered(|name| names.iter().any(|kept| kept == name));
+            let known = found.groups.iter().position(|group| *group == labels);
+            let group = known.unwrap_or_else(|| {
+                found.groups.push(labels);
+                found.groups.len() - 1
+            });
+            found.values.push((group as u32, value));
+        }
+        Ok(Some(found))
+    }
+}
+
 /// Shows samples. Methods block (on a file at worst) and are safe to call from many threads.
 pub trait Querier: Send + Sync {
     /// Returns the series that match, sorted by labels, undecoded.
@@ -278,6 +316,16 @@ pub trait Querier: Send + Sync {
     /// # Errors
     /// [`StorageError`]: a query never gets less than it asked for without a warning.
     fn select(&self, select: &Select) -> Result<Selection, StorageError>;
+
+    /// Returns of each series that matches only the newest float within the range, and its labels reduced to `names` (sorted):
+    /// what `sum by (names) (…)` asks at one moment. `None` when this store must look closer (a histogram, several parts to
+    /// merge): then [`Querier::select`] tells.
+    ///
+    /// # Errors
+    /// As [`Querier::select`].
+    fn newest_by(&self, _select: &Select, _names: &[String]) -> Result<Option<NewestBy>, StorageError> {
+        Ok(None)
+    }
 
     /// Returns the label sets with a sample in `range` that match any of `sets` (all series when there is none), sorted.
     ///

@@ -8,14 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use rayon::slice::ParallelSliceMut as _;
-
 use super::block::{BlockMeta, BlockWriter, Covers, WriteError};
 use super::block_set::Change;
 use super::commit::Taken;
 use super::compact::{carry_out, plan_compaction};
 use super::db::Db;
-use super::head::{BLOCK_MILLIS, Series};
+use super::head::{BLOCK_MILLIS, Series, sort_by_labels};
 use super::metrics;
 use super::retention::{RetentionPolicy, plan_retention};
 use crate::io::log::Position;
@@ -116,7 +114,7 @@ impl Db {
             let table = self.head.table.read();
             (table.iter().cloned().collect(), table.spelling())
         };
-        series.par_sort_unstable_by(|a, b| spelling.compare(a, b)); // No two are equal.
+        sort_by_labels(&mut series, &spelling);
         let mut windows = Windows {
             db: self,
             covers,

@@ -17,7 +17,7 @@ use super::status::{self, TsdbStatus};
 use crate::io::Clock;
 use crate::io::disk::{DirLock, Disk};
 use crate::model::{Labels, Matcher, MetricMetadata, Millis, TimeRange};
-use crate::storage::{AppendError, ExemplarSeries, Interest, Querier, Select, Selection, StorageError};
+use crate::storage::{AppendError, ExemplarSeries, Interest, NewestBy, Querier, Select, Selection, StorageError};
 
 /// A time-series store in a directory of its own.
 ///
@@ -104,6 +104,20 @@ impl Querier for Db {
             series: merge_series(parts),
             warnings: snapshot.warnings(select.range),
         })
+    }
+
+    fn newest_by(&self, select: &Select, names: &[String]) -> Result<Option<NewestBy>, StorageError> {
+        let reader = Arc::clone(&self.readers.lock());
+        let snapshot = self.blocks.snapshot();
+        let in_blocks = snapshot
+            .blocks
+            .iter()
+            .any(|block| block.meta().range.overlaps(&select.range));
+        if in_blocks || !snapshot.warnings(select.range).is_empty() {
+            return Ok(None);
+        }
+        let selector = Selector::new(&select.matchers);
+        self.head.newest_by(&selector, select.range, names, &reader)
     }
 
     fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, StorageError> {

@@ -10,7 +10,7 @@ use crate::model::{
     BatchSeries, Exemplar, HistogramSample, Labels, Matcher, MetricKind, MetricMetadata, Millis, OwnedSeries, Sample,
     SeriesKey, TimeRange, WriteBatch,
 };
-use crate::storage::{AppendError, Appender, Interest, Querier, RefusalReason, Select};
+use crate::storage::{AppendError, Appender, Interest, NewestBy, Querier, RefusalReason, Select};
 
 const MINUTE: i64 = 60_000;
 
@@ -349,4 +349,44 @@ async fn a_cut_moves_samples_into_blocks_trims_the_log_and_lets_idle_series_go()
         1,
         "a series that left the head may come back"
     );
+}
+
+/// Labels of which some series lack one, so that groups and series come in different orders.
+fn grouped(n: usize) -> Labels {
+    let group = ["", "a", "b"][n % 3];
+    Labels::from_pairs([("__name__", "m"), ("n", &n.to_string()), ("x", group)])
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+    #[test]
+    fn newest_values_by_label_are_those_of_the_series(
+        samples in proptest::collection::vec((0usize..12, 0i64..40, 0u8..6), 1..120),
+        range in (0i64..45, 0i64..45),
+        by in 0usize..4,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (disk, clock) = (SimDisk::seeded(1), clock());
+        let db = open(&disk, &clock);
+        for (n, step, value) in samples {
+            let value = if value == 0 { crate::model::stale_marker() } else { f64::from(value) };
+            let sample = Sample { at: Millis(START - 40_000 + step * 1000), value };
+            let series = vec![OwnedSeries { labels: grouped(n), samples: vec![sample] }];
+            runtime.block_on(db.append(WriteBatch::from_series(series, 1))).unwrap();
+        }
+        let select = Select {
+            matchers: vec![],
+            range: TimeRange { min: Millis(START - 40_000 + range.0 * 1000), max: Millis(START - 40_000 + range.1 * 1000) },
+            hints: crate::storage::Hints::default(),
+        };
+        let names: &[&str] = [&[][..], &["x"], &["n", "x"], &["none", "x"]][by];
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let shown = |found: NewestBy| -> Vec<(String, u64)> {
+            let labels = |group: u32| found.groups[group as usize].to_string();
+            found.values.iter().map(|(group, value)| (labels(*group), value.to_bits())).collect()
+        };
+        let found = db.newest_by(&select, &names).unwrap().expect("no histogram, no block");
+        let expected = NewestBy::of(&db.select(&select).unwrap().series, select.range, &names).unwrap().unwrap();
+        proptest::prop_assert_eq!(shown(found), shown(expected));
+    }
 }

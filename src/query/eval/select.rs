@@ -35,6 +35,17 @@ impl Evaluator<'_> {
         grid: Grid,
         notes: &mut Notes,
     ) -> Result<(Vec<Box<dyn Series>>, TimeRange), QueryError> {
+        let select = self.what(selector, window, grid);
+        let selection = self.querier.select(&select)?;
+        for warning in selection.warnings {
+            notes.storage_warning(warning);
+        }
+        self.budget.series(selection.series.len())?;
+        Ok((selection.series, select.range))
+    }
+
+    /// Returns what a selector needs on a grid.
+    pub(super) fn what(&self, selector: &Selector, window: i64, grid: Grid) -> Select {
         let (before, after) = self.reach(selector, window);
         let first = selector.reference(grid.start).saturating_sub(before);
         let last = selector.reference(grid.last()).saturating_add(after);
@@ -43,7 +54,7 @@ impl Evaluator<'_> {
             min: Millis(first.saturating_add(if selector.totals_only { 0 } else { 1 })),
             max: Millis(last),
         };
-        let select = Select {
+        Select {
             matchers: selector.matchers.clone(),
             range,
             hints: Hints {
@@ -52,13 +63,7 @@ impl Evaluator<'_> {
                 step: Interval(if grid.count > 1 { grid.step } else { 0 }),
                 grouping: selector.grouping.clone(),
             },
-        };
-        let selection = self.querier.select(&select)?;
-        for warning in selection.warnings {
-            notes.storage_warning(warning);
         }
-        self.budget.series(selection.series.len())?;
-        Ok((selection.series, range))
     }
 
     /// Returns how far before and after its reference time a selector looks.

@@ -31,6 +31,7 @@ use crate::storage::{REFUSALS_MAX, Refusal, RefusalReason, StorageError};
 
 pub(crate) use exemplars::Exemplars;
 pub(crate) use interest::Watchers;
+pub(crate) use order::sort_by_labels;
 pub(crate) use series::{BLOCK_MILLIS, Cut, Outcome, Rules, Series};
 pub(crate) use table::{Inner, NONE, NoSeries, Table};
 

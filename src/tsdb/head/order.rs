@@ -6,7 +6,6 @@ use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use rayon::slice::ParallelSliceMut as _;
 use roaring::RoaringBitmap;
 
 use super::series::Series;
@@ -47,7 +46,7 @@ impl Order {
             let new: Vec<Arc<Series>> = inner.from(kept.known).cloned().collect();
             (old, new, inner.numbered(), inner.spelling())
         };
-        new.par_sort_unstable_by(|a, b| spelling.compare(a, b)); // Outside of the lock: a million take a second.
+        sort_by_labels(&mut new, &spelling); // Outside of the table's lock: a million take a second.
         let ids = merged(&old, &new, &spelling);
         *kept = Arc::new(Sorted {
             ids,
@@ -57,6 +56,27 @@ impl Order {
         Arc::clone(&kept)
     }
 }
+
+/// Sorts series by their labels, on all cores.
+///
+/// Not by rayon: callers hold a lock, and a worker that waits for its share of a sort takes up other work meanwhile, which
+/// may want the same lock and then waits for itself.
+pub(crate) fn sort_by_labels(series: &mut [Arc<Series>], spelling: &Spelling) {
+    let by_labels = |a: &Arc<Series>, b: &Arc<Series>| spelling.compare(a, b);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = series.len().div_ceil(threads);
+    if threads > 1 && share >= SHARE_MIN {
+        std::thread::scope(|scope| {
+            for share in series.chunks_mut(share) {
+                scope.spawn(|| share.sort_unstable_by(by_labels));
+            }
+        });
+    }
+    series.sort_by(by_labels); // Sorted runs are found and merged.
+}
+
+/// Fewer series than this are not worth a thread.
+const SHARE_MIN: usize = 4096;
 
 /// Merges newcomers into those that are still there.
 fn merged(old: &[Arc<Series>], new: &[Arc<Series>], spelling: &Spelling) -> Vec<SeriesRef> {

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Head;
-use super::series::Series;
+use super::series::{Glance, Series};
 use super::table::Inner;
 use crate::model::{Labels, TimeRange};
-use crate::storage::{self, Columns, Point, StorageError};
+use crate::storage::{self, Columns, NewestBy, Point, StorageError};
 use crate::tsdb::chunk::ChunkStore;
 use crate::tsdb::postings::Selector;
 
 /// How many series of a selection share a reader.
 const NEIGHBOURS: usize = 1024;
+
+/// A series that turned out to have nothing in range.
+const NO_GROUP: u32 = u32::MAX;
 
 /// A series of the head, as the engine sees it.
 struct HeadSeries {
@@ -107,6 +110,61 @@ impl Head {
                 }) as Box<dyn storage::Series>
             });
         Ok(series.collect())
+    }
+
+    /// Returns the newest float within `range` of each matching series, and its labels reduced to `names`; `None` when a
+    /// histogram is among them.
+    pub(crate) fn newest_by(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        names: &[String],
+        reader: &Arc<()>,
+    ) -> Result<Option<NewestBy>, StorageError> {
+        if range.min > range.max {
+            return Ok(Some(NewestBy::default()));
+        }
+        let order = self.order.of(&self.table);
+        let _reader = Reader::of(reader);
+        let mut values = Vec::new();
+        let mut unclear = Vec::new();
+        let groups = {
+            let table = self.table.read();
+            let ids = order.sort(&selector.find(&table.postings)?);
+            let mut groups = table.groups(names);
+            values.reserve(ids.len());
+            for series in ids.iter().filter_map(|id| table.get(*id)) {
+                let value = match series.glance(range) {
+                    Glance::Outside => continue,
+                    Glance::Float(value) => value,
+                    Glance::Unclear => {
+                        unclear.push((values.len(), Arc::clone(series)));
+                        f64::NAN
+                    }
+                };
+                values.push((groups.of(&series.labels), value));
+            }
+            groups.into_labels()
+        };
+        // Files are not read under the table's lock.
+        let mut columns = Columns::default();
+        let mut none = false;
+        for (place, series) in unclear {
+            columns.clear();
+            series.columns(range, &mut columns, &self.chunks)?;
+            match columns.latest() {
+                Some(Point::Float(sample)) => values[place].1 = sample.value,
+                Some(Point::Histogram(_)) => return Ok(None),
+                None => {
+                    values[place].0 = NO_GROUP;
+                    none = true;
+                }
+            }
+        }
+        if none {
+            values.retain(|(group, _)| *group != NO_GROUP);
+        }
+        Ok(Some(NewestBy { groups, values }))
     }
 
     /// Returns the labels of series that match any of these.

@@ -292,6 +292,18 @@ impl Series {
         }))
     }
 
+    /// Looks for the newest float within `range` without decoding.
+    pub(crate) fn glance(&self, range: TimeRange) -> Glance {
+        let state = self.state.lock();
+        let Some(newest) = state.newest.filter(|newest| newest.at >= range.min.0) else {
+            return Glance::Outside;
+        };
+        if newest.at <= range.max.0 && !newest.histogram && state.open.is_some() {
+            return Glance::Float(f64::from_bits(newest.bits));
+        }
+        Glance::Unclear
+    }
+
     /// Returns all samples before `below`, a multiple of [`BLOCK_MILLIS`], for a block; and what [`Series::forget`] must
     /// know about them.
     pub(crate) fn cut(&self, below: i64, chunks: &ChunkStore) -> Result<(Columns, Cut), StorageError> {
@@ -400,6 +412,16 @@ impl Series {
 
 fn same(same: bool) -> Outcome {
     if same { Outcome::Duplicate } else { Outcome::Conflict }
+}
+
+/// What [`Series::glance`] sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Glance {
+    /// The series has nothing that new.
+    Outside,
+    Float(f64),
+    /// Only a closer look tells.
+    Unclear,
 }
 
 enum Place {

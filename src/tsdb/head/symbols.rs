@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use crate::model::Labels;
 
@@ -150,6 +150,64 @@ impl Symbols {
                 .map(|entry| entry.as_ref().map(|entry| Arc::clone(&entry.0)))
                 .collect(),
         }
+    }
+}
+
+/// Tells series apart by some of their labels only.
+pub(super) struct Groups<'a> {
+    symbols: &'a Symbols,
+    /// The labels that count; sorted.
+    names: &'a [String],
+    /// For each schema met, where in it the names are.
+    places: HashMap<u32, Vec<Option<usize>>>,
+    index: HashMap<Vec<u32>, u32>,
+    labels: Vec<Labels>,
+    key: Vec<u32>,
+}
+
+/// No word: the series has no such label.
+const ABSENT: u32 = u32::MAX;
+
+impl<'a> Groups<'a> {
+    pub(super) fn new(symbols: &'a Symbols, names: &'a [String]) -> Groups<'a> {
+        Groups {
+            symbols,
+            names,
+            places: HashMap::new(),
+            index: HashMap::new(),
+            labels: Vec::new(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Returns the number of the group that a series belongs to.
+    pub(super) fn of(&mut self, refs: &LabelRefs) -> u32 {
+        self.key.clear();
+        if !self.names.is_empty() {
+            let places = self.places.entry(refs.schema).or_insert_with(|| {
+                let schema = self.symbols.schemas.get(refs.schema);
+                let place = |name: &String| schema.iter().position(|word| self.symbols.words.get(*word) == name);
+                self.names.iter().map(place).collect()
+            });
+            let word = |place: &Option<usize>| place.map_or(ABSENT, |place| refs.values[place]);
+            self.key.extend(places.iter().map(word));
+        } else if !self.labels.is_empty() {
+            return 0;
+        }
+        if let Some(group) = self.index.get(&self.key) {
+            return *group;
+        }
+        let group = self.labels.len() as u32; // There are no more groups than series.
+        let pairs = self.names.iter().zip(&self.key).filter(|(_, word)| **word != ABSENT);
+        let pairs = pairs.map(|(name, word)| (name.as_str(), self.symbols.words.get(*word)));
+        self.labels.push(Labels::from_sorted(pairs));
+        self.index.insert(self.key.clone(), group);
+        group
+    }
+
+    /// Returns the groups' labels, by number.
+    pub(super) fn into_labels(self) -> Vec<Labels> {
+        self.labels
     }
 }
 

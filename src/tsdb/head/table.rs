@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashTable};
 use parking_lot::RwLock;
 
 use super::series::Series;
-use super::symbols::{Spelling, Symbols};
+use super::symbols::{Groups, Spelling, Symbols};
 use crate::model::{LabelError, Labels, SeriesKey, WriteBatch};
 use crate::tsdb::postings::PostingsIndex;
 use crate::tsdb::record::{Newest, SeriesRef};
@@ -120,6 +120,11 @@ impl Inner {
     /// Returns the labels of one of the table's series.
     pub(crate) fn labels(&self, series: &Series) -> Labels {
         self.symbols.labels(&series.labels)
+    }
+
+    /// Returns what tells series apart by these labels only; sorted.
+    pub(super) fn groups<'a>(&'a self, names: &'a [String]) -> Groups<'a> {
+        Groups::new(&self.symbols, names)
     }
 
     /// Returns all words of labels as they are now.

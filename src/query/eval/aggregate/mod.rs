@@ -5,6 +5,7 @@
 mod accumulate;
 mod count_values;
 pub(super) mod mean;
+mod newest;
 mod top;
 
 use hashbrown::HashMap;
@@ -100,26 +101,35 @@ impl Evaluator<'_> {
         grid: Grid,
         notes: &mut Notes,
     ) -> Result<Matrix, QueryError> {
-        let mut held = self.budget.hold(0)?;
-        let mut groups = Groups::new(&aggregate.grouping, aggregate.without);
-        let mut accumulators: Vec<Accumulator> = Vec::new();
-        let mut said = Notes::default();
         let about = About {
             op: aggregate.op,
             span: aggregate.expr.span,
         };
-        self.stream(&aggregate.expr, grid, notes, &mut |rows| {
-            self.budget.check()?;
-            for row in rows {
-                let group = groups.of(&row.labels);
-                if group == accumulators.len() {
-                    held.grow(Accumulator::bytes(aggregate.op, grid.count))?;
-                    accumulators.push(Accumulator::new(aggregate.op, grid.count));
-                }
-                accumulators[group].fold(&row, about, &mut said, &mut held)?;
-            }
-            Ok(())
-        })?;
+        let mut folding = Folding {
+            groups: Groups::new(&aggregate.grouping, aggregate.without),
+            accumulators: Vec::new(),
+            held: self.budget.hold(0)?,
+            said: Notes::default(),
+            about,
+            grid,
+        };
+        match self.newest_by(aggregate, grid)? {
+            Some(newest) => self.fold_newest(&newest, &mut folding)?,
+            None => self.stream(&aggregate.expr, grid, notes, &mut |rows| {
+                self.budget.check()?;
+                rows.iter().try_for_each(|row| {
+                    let group = folding.group(&row.labels)?;
+                    folding.add(group, row)
+                })
+            })?,
+        }
+        let Folding {
+            groups,
+            accumulators,
+            mut held,
+            said,
+            ..
+        } = folding;
         notes.merge(said);
         if aggregate.op == AggregateOp::Quantile {
             note_bad_quantiles(aggregate, param, grid, notes);
@@ -134,6 +144,33 @@ impl Evaluator<'_> {
             }
         }
         Ok(Matrix { rows, held })
+    }
+}
+
+/// An aggregation under way.
+pub(super) struct Folding<'a> {
+    groups: Groups<'a>,
+    accumulators: Vec<Accumulator>,
+    held: Held,
+    said: Notes,
+    about: About,
+    grid: Grid,
+}
+
+impl Folding<'_> {
+    /// Returns the index of the group that a series belongs to.
+    pub(super) fn group(&mut self, labels: &Labels) -> Result<usize, QueryError> {
+        let group = self.groups.of(labels);
+        if group == self.accumulators.len() {
+            self.held.grow(Accumulator::bytes(self.about.op, self.grid.count))?;
+            self.accumulators.push(Accumulator::new(self.about.op, self.grid.count));
+        }
+        Ok(group)
+    }
+
+    /// Adds a row to a group.
+    pub(super) fn add(&mut self, group: usize, row: &Row) -> Result<(), QueryError> {
+        self.accumulators[group].fold(row, self.about, &mut self.said, &mut self.held)
     }
 }
 
