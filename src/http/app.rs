@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Status, TargetsView};
 use crate::alertmanager::AlertManager;
-use crate::events::Edge;
+use crate::events::{Edge, Events};
 use crate::ingest::Intake;
 use crate::ingest::pushgateway::Pushgateway;
 use crate::io::Clock;
@@ -34,6 +34,8 @@ pub struct App {
     pub alertmanager: Arc<AlertManager>,
     /// Clicks and page views, in.
     pub events: Option<Arc<Edge>>,
+    /// What was counted of them.
+    pub counts: Option<Arc<Events>>,
     /// Rules and their alerts.
     pub rules: Arc<Manager>,
     /// The process's secret seed for series keys.
@@ -57,6 +59,7 @@ impl App {
             pushgateway: Arc::new(groups.expect("an empty log can be read")),
             appender: Arc::new(store.clone()),
             events: Some(Arc::new(crate::events::testing_edge::edge("{}"))),
+            counts: None,
             rules: Manager::over(&store),
             querier: Arc::new(store),
             query_options: QueryOptions::default(),

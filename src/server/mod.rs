@@ -5,6 +5,7 @@
 //! log; then the door opens and the agent begins to push through it. Stop: agent, rules, alert manager, door, store.
 
 mod carry;
+mod clicks;
 mod dashboards;
 mod logging;
 mod reload;
@@ -23,6 +24,7 @@ pub use logging::Logging;
 use crate::agent::{self, Agent, AgentParts, RemoteWriteConfig, ScrapeConfig};
 use crate::alertmanager::{self, AlertManager};
 use crate::config::{Config, Flags};
+use crate::events::{self, Events};
 use crate::http::{self, Access, App, Door, DoorConfig, HttpConfig, LocalClient};
 use crate::ingest::pushgateway::Pushgateway;
 use crate::ingest::relabel::RelabelConfig;
@@ -61,6 +63,8 @@ pub struct Options {
 static TABLES: &[&[&dyn Metric]] = &[
     agent::METRICS,
     alertmanager::METRICS,
+    events::METRICS,
+    events::EDGE_METRICS,
     http::METRICS,
     ingest::METRICS,
     rules::METRICS,
@@ -210,6 +214,7 @@ fn exposition(reloader: &Arc<reload::Reloader>) -> http::Exposition {
 /// The running parts, and what stops them.
 struct Parts {
     db: Arc<Db>,
+    counts: Arc<Events>,
     /// In the order of starting; stopped the other way round.
     tasks: Vec<(&'static str, ShutdownHandle, JoinHandle<()>)>,
 }
@@ -231,8 +236,12 @@ impl Parts {
                 tracing::error!(task = name, %error, "a task ended badly");
             }
         }
-        let db = self.db;
-        let closed = tokio::task::spawn_blocking(move || db.close()).await;
+        let (db, counts) = (self.db, self.counts);
+        let closed = tokio::task::spawn_blocking(move || {
+            counts.close();
+            db.close();
+        })
+        .await;
         tracing::info!(clean = closed.is_ok(), "stopped");
     }
 }
@@ -246,7 +255,11 @@ async fn start_parts(
     reloader: &Arc<reload::Reloader>,
 ) -> Result<Parts, String> {
     let db = open_store(world, config, door).await?;
-    let querier: Arc<dyn Querier> = Arc::clone(&db) as Arc<dyn Querier>;
+    let (counts, edge) = clicks::open(world, config, door).await?;
+    let querier: Arc<dyn Querier> = Arc::new(events::Both {
+        samples: Arc::clone(&db) as Arc<dyn Querier>,
+        events: Arc::clone(&counts),
+    });
     let appender: Arc<dyn Appender> = Arc::clone(&db) as Arc<dyn Appender>;
     let options = query_options(config);
     let engine = Engine;
@@ -310,10 +323,17 @@ async fn start_parts(
         targets: Arc::new(carry::Scraped(Arc::clone(&targets))),
         alertmanager: Arc::clone(&alerts),
         rules: Arc::clone(&manager),
-        events: None,
+        events: Some(Arc::clone(&edge)),
+        counts: Some(Arc::clone(&counts)),
         seed: world.seed,
     };
-    let mut parts = Parts { db, tasks: Vec::new() };
+    let mut parts = Parts {
+        db,
+        counts: Arc::clone(&counts),
+        tasks: Vec::new(),
+    };
+    let clock = Arc::clone(&world.clock);
+    parts.spawn("events", |shutdown| clicks::look_after(counts, edge, clock, shutdown));
     parts.spawn("pushed groups", |shutdown| pushgateway.run(shutdown));
     let (store, clock) = (Arc::clone(&parts.db), Arc::clone(&world.clock));
     parts.spawn("store", |shutdown| maintain_store(store, clock, shutdown));

@@ -137,10 +137,38 @@ pub struct Hints {
     pub step: Interval,
     /// Labels that the aggregation above keeps (`by`), or drops (`without`).
     pub grouping: Option<Grouping>,
+    /// The nearest aggregation above, with nothing but functions in between: what a store that makes series for the question
+    /// ([`is_made_for_the_question`]) needs to know.
+    pub aggregation: Option<Aggregation>,
+}
+
+/// An aggregation above a selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregation {
+    /// `sum`, `topk`, …
+    pub op: &'static str,
+    /// Its labels.
+    pub grouping: Grouping,
+}
+
+/// What names of series begin with that a store makes for each question: which labels they have depends on the labels that
+/// the question names.
+const MADE_FOR_THE_QUESTION: [&str; 2] = ["ads_", "web_"];
+
+/// Whether the series that these matchers select may depend on the aggregation above them.
+pub fn is_made_for_the_question(matchers: &[Matcher]) -> bool {
+    let mut names = matchers
+        .iter()
+        .filter(|matcher| matcher.name == crate::model::METRIC_NAME);
+    names.any(|name| {
+        MADE_FOR_THE_QUESTION
+            .iter()
+            .any(|prefix| name.value.starts_with(prefix))
+    })
 }
 
 /// The labels of an aggregation right above a selector.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grouping {
     /// Label names.
     pub labels: Vec<String>,

@@ -1,5 +1,6 @@
 //! The doors of clicks and page views: events in, and what became of them out.
 
+mod ads;
 mod beacon;
 mod collect;
 mod tail;
@@ -30,6 +31,10 @@ pub(super) static ROUTES: &[Route] = &[
     row!(OPTIONS "/collect", Beacon, 0, collect::preflight),
     row!(GET "/px.gif", Public, 0, beacon::pixel),
     row!(GET "/c/{ad}", Public, 0, beacon::click),
+    row!(GET "/api/v1/ads/popular_ads", Query, 0, ads::popular_ads),
+    row!(GET "/api/v1/ads/{ad_id}/aggregated_count", Query, 0, ads::aggregated_count),
+    row!(GET "/api/v1/ads/{ad_id}/uniques", Query, 0, ads::uniques),
+    row!(GET "/api/v1/events/status", Query, 0, ads::status),
     row!(GET "/api/v1/events/tail", Query, 0, tail::tail),
     row!(GET "/api/v1/events/quarantine", Query, 0, tail::quarantine),
 ];

@@ -116,6 +116,7 @@ impl Evaluator<'_> {
             totals_only: false,
             func: "info",
             grouping: None,
+            aggregation: None,
         };
         Ok(self.newest_times(&selector, grid, notes)?.rows)
     }

@@ -19,7 +19,7 @@ use crate::query::ast::{
 };
 use crate::query::functions::{Body, Constant, Function};
 use crate::query::types::Type;
-use crate::storage::Grouping;
+use crate::storage::{Aggregation, Grouping};
 use share::Seen;
 
 /// A node of the plan.
@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) invariant: bool,
     /// Of histograms below, only count and sum are looked at.
     pub(super) totals_only: bool,
+    /// The nearest aggregation above, with nothing but functions in between.
+    pub(super) aggregation: Option<Aggregation>,
     /// Set when an equal node is evaluated elsewhere over the same grid: the key of its value.
     pub(super) shared: Option<usize>,
     /// The expression, for telling where equal nodes differ in place.
@@ -88,6 +90,8 @@ pub(super) struct Selector {
     /// The function or aggregation above.
     pub(super) func: &'static str,
     pub(super) grouping: Option<Grouping>,
+    /// The nearest aggregation above with nothing but functions in between.
+    pub(super) aggregation: Option<Aggregation>,
 }
 
 impl Selector {
@@ -147,6 +151,7 @@ pub(super) fn plan(expr: &Expr, times: QueryTimes) -> Result<Node, QueryError> {
     let above = Above {
         func: "",
         grouping: None,
+        aggregation: None,
         totals: Totals::default(),
     };
     let mut node = planner.node(expr, &above)?;
@@ -165,6 +170,7 @@ struct Planner {
 struct Above<'a> {
     func: &'static str,
     grouping: Option<&'a Grouping>,
+    aggregation: Option<&'a Aggregation>,
     totals: Totals,
 }
 
@@ -201,11 +207,12 @@ impl Totals {
     }
 }
 
-impl Above<'_> {
+impl<'a> Above<'a> {
     fn nothing(&self) -> Above<'static> {
         Above {
             func: "",
             grouping: None,
+            aggregation: None,
             totals: self.totals,
         }
     }
@@ -217,10 +224,11 @@ impl Above<'_> {
         }
     }
 
-    fn call(&self, function: &'static Function) -> Above<'static> {
+    fn call(&self, function: &'static Function) -> Above<'a> {
         Above {
             func: function.name,
             grouping: None,
+            aggregation: self.aggregation,
             totals: self.totals.below(function),
         }
     }
@@ -235,6 +243,7 @@ impl Planner {
             span: expr.span,
             invariant,
             totals_only: above.totals.only(),
+            aggregation: above.aggregation.cloned(),
             shared: None,
             expr: expr.clone(),
         };
@@ -317,9 +326,14 @@ impl Planner {
             labels: labels.clone(),
             without: aggregate.without,
         };
+        let aggregation = Aggregation {
+            op: aggregate.op.as_str(),
+            grouping: grouping.clone(),
+        };
         let below = Above {
             func: aggregate.op.as_str(),
             grouping: Some(&grouping),
+            aggregation: Some(&aggregation),
             totals: above.totals,
         };
         let expr = self.node(&aggregate.expr, &below)?;
@@ -387,6 +401,7 @@ impl Planner {
             totals_only: above.totals.only(),
             func: above.func,
             grouping: above.grouping.cloned(),
+            aggregation: above.aggregation.cloned(),
         })
     }
 

@@ -62,6 +62,7 @@ impl Evaluator<'_> {
                 window: Interval(window),
                 step: Interval(if grid.count > 1 { grid.step } else { 0 }),
                 grouping: selector.grouping.clone(),
+                aggregation: selector.aggregation.clone(),
             },
         }
     }

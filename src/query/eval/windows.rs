@@ -65,6 +65,7 @@ impl Evaluator<'_> {
                     totals_only: false,
                     func: "",
                     grouping: None,
+                    aggregation: None,
                 };
                 self.roll_subquery(subquery, &job(&selector, subquery.range), notes, sink)
             }

@@ -481,6 +481,11 @@ impl LogFile {
     pub fn first(&self) -> Position {
         Position(self.first)
     }
+
+    /// Returns how many of its bytes are used.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
 }
 
 fn file_name(first: u64) -> String {

@@ -6,17 +6,20 @@ use std::hash::{Hash, Hasher};
 use super::{Kind, Node, Planner};
 use crate::query::ast::{Expr, ExprKind};
 use crate::query::types::Type;
+use crate::storage::{self, Aggregation};
 
 pub(super) struct Seen {
     expr: Expr,
     totals_only: bool,
+    aggregation: Option<Aggregation>,
     key: usize,
     times: u32,
 }
 
 impl Seen {
     fn is(&self, node: &Node) -> bool {
-        self.totals_only == node.totals_only && self.expr == node.expr
+        let labels_agree = self.aggregation == node.aggregation || !is_made_for_the_question(node);
+        self.totals_only == node.totals_only && self.expr == node.expr && labels_agree
     }
 }
 
@@ -48,6 +51,7 @@ impl Planner {
                     seen.push(Seen {
                         expr: node.expr.clone(),
                         totals_only: node.totals_only,
+                        aggregation: node.aggregation.clone(),
                         key: self.shared,
                         times: 1,
                     });
@@ -81,6 +85,13 @@ fn is_worth_sharing(node: &Node) -> bool {
         return false;
     }
     !node.expr.selectors().is_empty()
+}
+
+/// Whether the labels below may depend on the aggregation above.
+fn is_made_for_the_question(node: &Node) -> bool {
+    let selectors = node.expr.selectors();
+    let mut matchers = selectors.iter().map(|selector| &selector.matchers);
+    matchers.any(|matchers| storage::is_made_for_the_question(matchers))
 }
 
 /// A value that is the same at every step is evaluated over one step: those of equal nodes meet there.

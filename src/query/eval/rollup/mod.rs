@@ -332,6 +332,7 @@ mod tests {
                 totals_only: false,
                 func: "",
                 grouping: None,
+                aggregation: None,
             };
             let budget = Budget::new(&QueryOptions::default(), Grid::instant(0));
             for rollup in SHORTCUTS {
