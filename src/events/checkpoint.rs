@@ -129,11 +129,10 @@ impl Events {
     ) -> Result<bool, EventsError> {
         let mut difference = Fresh::new(&self.cubes);
         let mut minutes = BTreeSet::new();
-        for (events, is_added) in [(before, false), (after, true)] {
-            for event in events {
-                minutes.insert((domain_of(&event), minute_of(event.at.0)));
-                difference.memory.correct(&event, is_added);
-            }
+        let both = before.map(|event| (event, false)).chain(after.map(|event| (event, true)));
+        for (event, is_added) in both {
+            minutes.insert((domain_of(&event), minute_of(event.at.0)));
+            difference.memory.correct(&event, is_added);
         }
         for (domain, minute) in minutes {
             difference.memory.revise(domain, minute);
