@@ -277,6 +277,9 @@ fn alerting_json(rule: &RuleView, alert: &AlertView, exclude_alerts: bool) -> Va
         "labels": rule.labels,
         "annotations": alert.annotations,
     });
+    if !alert.learning.is_empty() {
+        value["learning"] = json!(alert.learning);
+    }
     if !exclude_alerts {
         value["alerts"] = json!(alert.active.iter().map(alert_json).collect::<Vec<_>>());
     }

@@ -3,6 +3,7 @@
 //! Evaluation is pure: an [`Engine`] is given a `storage::Querier`, a time and limits, and reads no clock.
 
 pub mod ast;
+mod detect;
 mod engine;
 mod eval;
 pub mod float;
@@ -16,6 +17,7 @@ pub mod script;
 pub mod types;
 
 pub use ast::Expr;
+pub use detect::Fits;
 pub use engine::Engine;
 pub use parser::{DEPTH_MAX, QUERY_BYTES_MAX, parse, parse_selector, parse_series, parse_string};
 pub use result::{

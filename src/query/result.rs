@@ -1,5 +1,6 @@
 //! What a query is asked with and what it answers.
 
+use super::Fits;
 use crate::model::{HistogramSample, Interval, Labels, Millis, Sample};
 use crate::storage::{Point, StorageError};
 
@@ -22,6 +23,8 @@ pub struct QueryOptions {
     pub interrupt: Interrupt,
     /// Whether [`QueryStats::samples_per_step`] is wanted.
     pub samples_per_step: bool,
+    /// What detectors learned before. One cache serves one store.
+    pub fits: Fits,
 }
 
 /// A question that every loop of an evaluation asks now and then: may I go on?
@@ -68,6 +71,7 @@ impl Default for QueryOptions {
             timeout: Interval::secs(30),
             interrupt: Interrupt::default(),
             samples_per_step: false,
+            fits: Fits::default(),
         }
     }
 }

@@ -74,6 +74,10 @@ impl Applied {
 pub(super) struct Judgement {
     verdicts: Vec<Verdict>,
     seen: Vec<Labels>,
+    /// Series to record: scores and bands.
+    pub(super) recorded: Vec<(Labels, f64)>,
+    /// Elements that a detector is still learning.
+    pub(super) learning: Vec<Labels>,
 }
 
 struct Verdict {
@@ -136,7 +140,17 @@ impl Alerts {
         let mut verdicts: BTreeMap<Labels, Verdict> = BTreeMap::new();
         let mut seen = Vec::new();
         let mut missing = Vec::new();
+        let mut recorded = Vec::new();
+        let mut learning = Vec::new();
+        let several = matches!(&scene.rule.source, Source::Signals(signals) if signals.queries.len() > 1);
         for element in found {
+            for (query, band) in &element.bands {
+                let query = several.then_some(query.as_str());
+                recorded.extend(band.recorded(&element.labels, &scene.rule.name, query));
+            }
+            if element.learning {
+                learning.push(element.labels.clone());
+            }
             if element.holds.is_none() {
                 missing.push(element);
                 continue;
@@ -150,6 +164,8 @@ impl Alerts {
         let judgement = Judgement {
             verdicts: verdicts.into_values().collect(),
             seen,
+            recorded,
+            learning,
         };
         self.check_limit(scene, &judgement)?;
         Ok(judgement)
@@ -167,6 +183,8 @@ impl Alerts {
         Ok(Judgement {
             verdicts: verdicts.into_values().collect(),
             seen: Vec::new(),
+            recorded: Vec::new(),
+            learning: Vec::new(),
         })
     }
 
@@ -223,6 +241,7 @@ impl Alerts {
             hold: scene.alert.hold,
             expr: scene_text(scene.rule),
             values: &found.values,
+            band: found.bands.first().map(|(_, band)| *band),
             resolved_value: None,
         }
     }

@@ -39,7 +39,8 @@ impl Condition {
     ///
     /// # Errors
     /// A sentence that names the stranger, and the nearest known name.
-    pub(super) fn check_names(&self, known: &[&str]) -> Result<(), String> {
+    pub(super) fn check_names(&self, known: &[String]) -> Result<(), String> {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let stranger = self.names.iter().find(|name| {
             let base = name.strip_suffix(".value").unwrap_or(name);
             !known.contains(&base)
@@ -48,7 +49,9 @@ impl Condition {
             return Ok(());
         };
         if name.ends_with(".score") || name.ends_with(".expected") {
-            return Err(format!("{name:?} needs \"anomaly\", which is not supported yet"));
+            return Err(format!(
+                "{name:?}: only a query with \"anomaly\" has a score and an expected value"
+            ));
         }
         let hint = yaml::nearest(name, known.iter().copied()).map_or_else(
             || format!("the queries are {}", known.join(", ")),
@@ -344,11 +347,16 @@ mod tests {
     fn a_missing_or_nan_value_is_no_data() {
         assert_eq!(holds("a != 1", &[("a", f64::NAN)]), None);
         assert_eq!(holds("true || missing > 1", &[]), None);
-        assert!(read("true || missing > 1").unwrap().check_names(&["a"]).is_err());
+        assert!(
+            read("true || missing > 1")
+                .unwrap()
+                .check_names(&["a".to_owned()])
+                .is_err()
+        );
         assert!(
             read("clicsk > 1")
                 .unwrap()
-                .check_names(&["clicks", "spend"])
+                .check_names(&["clicks".to_owned(), "spend".to_owned()])
                 .unwrap_err()
                 .contains("\"clicks\"?")
         );

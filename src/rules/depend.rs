@@ -5,8 +5,15 @@ use std::ops::Range;
 use super::file::{GroupSpec, RuleSpec};
 use crate::model::{METRIC_NAME, MatchOp, Matcher};
 
-/// The metrics that every alert rule writes.
-const ALERT_METRICS: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
+/// The metrics that alert rules write.
+const ALERT_METRICS: [&str; 6] = [
+    "ALERTS",
+    "ALERTS_FOR_STATE",
+    "anomaly_score",
+    "anomaly_expected",
+    "anomaly_lower",
+    "anomaly_upper",
+];
 
 /// Cuts a group into runs of rules that do not read each other. What one run wrote is stored before the next begins.
 pub(super) fn stages(group: &GroupSpec) -> Vec<Range<usize>> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
+use super::anomaly::Band;
 use crate::model::{Interval, Labels, Millis, yaml};
 use crate::template::{
     Functions, Limits, Map, Mode, QueryHost, QuerySample, Record, Render, Set, Value, prometheus_functions,
@@ -13,7 +14,17 @@ use crate::template::{
 const DEFINITIONS: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
     {{$externalURL := .ExternalURL}}{{$value := .Value}}";
 /// The variables that Prometheus does not have.
-const VARIABLES: [&str; 5] = ["$activeAt", "$for", "$expr", "$values", "$resolvedValue"];
+const VARIABLES: [&str; 9] = [
+    "$activeAt",
+    "$for",
+    "$expr",
+    "$values",
+    "$resolvedValue",
+    "$expected",
+    "$lower",
+    "$upper",
+    "$score",
+];
 /// The template's name while it is checked; when expanded, the alert's.
 const NAME: &str = "__alert";
 
@@ -98,6 +109,8 @@ pub(super) struct Element<'a> {
     pub(super) expr: &'a str,
     /// The values of a rule with several queries.
     pub(super) values: &'a [(String, f64)],
+    /// What a detector says of it.
+    pub(super) band: Option<Band>,
     /// The value that ended the alert, once it is over.
     pub(super) resolved_value: Option<f64>,
 }
@@ -161,16 +174,27 @@ fn variables(element: &Element<'_>) -> Vec<(&'static str, Value)> {
         entries: element
             .values
             .iter()
+            .filter(|(name, _)| !name.contains('.'))
             .map(|(name, value)| (name.clone(), Value::Float(*value)))
             .collect(),
         strings: false,
     };
-    let [active, hold, expr, named, resolved] = VARIABLES;
+    let [active, hold, expr, named, resolved, expected, lower, upper, score] = VARIABLES;
+    let of_band = |number: fn(&Band) -> f64| {
+        element
+            .band
+            .as_ref()
+            .map_or(Value::Nil, |band| Value::Float(number(band)))
+    };
     vec![
         (active, active_at),
         (hold, Value::Duration(element.hold.0.saturating_mul(1_000_000))),
         (expr, Value::from(element.expr)),
         (named, Value::from(values)),
         (resolved, element.resolved_value.map_or(Value::Nil, Value::Float)),
+        (expected, of_band(|band| band.expected)),
+        (lower, of_band(|band| band.lower)),
+        (upper, of_band(|band| band.upper)),
+        (score, of_band(|band| band.score)),
     ]
 }

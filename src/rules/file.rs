@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use super::anomaly::Anomaly;
 use super::condition::Condition;
 use super::expand::Text;
 use crate::model::{Interval, METRIC_NAME, yaml};
@@ -43,6 +44,9 @@ pub struct GroupSpec {
     /// Labels for all rules; a rule's own win.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether alert rules are also evaluated when a sample that they ask for arrives.
+    #[serde(default = "yes")]
+    pub eager: bool,
     /// The rules, in order.
     #[serde(default)]
     pub rules: Vec<RuleSpec>,
@@ -100,6 +104,8 @@ pub struct Signal {
     pub query: QueryText,
     /// What a label set without a sample counts as; `None`: it has no data.
     pub default: Option<f64>,
+    /// By which detector its values are judged.
+    pub anomaly: Option<Anomaly>,
 }
 
 /// What an alert rule has besides its query.
@@ -333,11 +339,6 @@ impl RuleSpec {
             (None, Some(alert)) if !alert.is_empty() => (alert.clone(), true),
             _ => return Err("one of 'record' or 'alert' must be set".to_owned()),
         };
-        if raw.anomaly.is_some() {
-            return Err(format!(
-                "rule {name:?}: the key \"anomaly\" is not supported yet; remove it, or write the band as a query"
-            ));
-        }
         for label in raw.labels.keys() {
             check_label_name(label).map_err(|reason| format!("rule {name:?}: {reason}"))?;
         }
@@ -367,8 +368,16 @@ impl RuleSpec {
 }
 
 fn source(raw: &RawRule, name: &str) -> Result<Source, String> {
+    if raw.anomaly.is_some() && raw.queries.is_some() {
+        return Err(format!(
+            "rule {name:?}: 'anomaly' beside 'queries' does not say which of them: write it under one of the queries"
+        ));
+    }
     match (&raw.expr, &raw.queries, &raw.condition) {
-        (Some(expr), None, None) if raw.on.is_empty() => Ok(Source::Expr(expr.clone())),
+        (Some(expr), None, None) if raw.on.is_empty() => match &raw.anomaly {
+            None => Ok(Source::Expr(expr.clone())),
+            Some(anomaly) => judged(expr, anomaly).map_err(|reason| format!("rule {name:?}: {reason}")),
+        },
         (Some(_), None, None) => Err(format!("rule {name:?}: 'on' needs 'queries'")),
         (Some(_), ..) => Err(format!(
             "rule {name:?}: 'expr' and 'queries' with 'condition' exclude each other"
@@ -379,8 +388,7 @@ fn source(raw: &RawRule, name: &str) -> Result<Source, String> {
                 condition: condition.clone(),
                 on: raw.on.clone(),
             };
-            let names: Vec<&str> = signals.queries.iter().map(|signal| signal.name.as_str()).collect();
-            condition.check_names(&names)?;
+            condition.check_names(&names(&signals))?;
             Ok(Source::Signals(signals))
         }
         (None, Some(_), None) => Err(format!("rule {name:?}: 'queries' needs a 'condition'")),
@@ -388,6 +396,40 @@ fn source(raw: &RawRule, name: &str) -> Result<Source, String> {
         (None, None, None) => Err(format!("field 'expr' must be set in rule {name:?}")),
     }
 }
+
+/// One query that a detector judges is a condition over its score.
+fn judged(expr: &QueryText, anomaly: &serde_yaml::Value) -> Result<Source, String> {
+    let signal = Signal {
+        name: VALUE.to_owned(),
+        query: expr.clone(),
+        default: None,
+        anomaly: Some(Anomaly::read(anomaly, expr)?),
+    };
+    Ok(Source::Signals(Signals {
+        queries: vec![signal],
+        condition: "value.score > 1".parse()?,
+        on: Vec::new(),
+    }))
+}
+
+/// Returns the names that a condition may speak of.
+fn names(signals: &Signals) -> Vec<String> {
+    let mut names = Vec::new();
+    for signal in &signals.queries {
+        names.push(signal.name.clone());
+        if signal.anomaly.is_some() {
+            names.extend(["score", "expected"].map(|part| format!("{}.{part}", signal.name)));
+        }
+    }
+    names
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What `recover` calls the value of a rule with one query.
+const VALUE: &str = "value";
 
 fn refuse_alert_keys(raw: &RawRule, name: &str) -> Result<(), String> {
     let keys = [
@@ -398,6 +440,7 @@ fn refuse_alert_keys(raw: &RawRule, name: &str) -> Result<(), String> {
         ("recover", raw.recover.is_some()),
         ("no_data", raw.no_data.is_some()),
         ("on_error", raw.on_error.is_some()),
+        ("anomaly", raw.anomaly.is_some()),
     ];
     match keys.iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(format!("invalid field '{key}' in recording rule {name:?}")),
@@ -411,11 +454,8 @@ fn check_recover(raw: &RawRule, source: &Source) -> Result<(), String> {
         return Ok(());
     };
     match source {
-        Source::Expr(_) => recover.check_names(&["value"]),
-        Source::Signals(signals) => {
-            let names: Vec<&str> = signals.queries.iter().map(|signal| signal.name.as_str()).collect();
-            recover.check_names(&names)
-        }
+        Source::Expr(_) => recover.check_names(&[VALUE.to_owned()]),
+        Source::Signals(signals) => recover.check_names(&names(signals)),
     }
     .map_err(|reason| format!("recover: {reason}"))
 }
@@ -451,14 +491,18 @@ fn signals(queries: &serde_yaml::Mapping) -> Result<Vec<Signal>, String> {
             },
             other => serde_yaml::from_value(other.clone()).map_err(|error| format!("queries.{name}: {error}"))?,
         };
-        if full.anomaly.is_some() {
-            return Err(format!("queries.{name}: the key \"anomaly\" is not supported yet"));
-        }
-        let query = full.expr.parse().map_err(|error| format!("queries.{name}: {error}"))?;
+        let query: QueryText = full.expr.parse().map_err(|error| format!("queries.{name}: {error}"))?;
+        let anomaly = full
+            .anomaly
+            .as_ref()
+            .map(|anomaly| Anomaly::read(anomaly, &query))
+            .transpose();
+        let anomaly = anomaly.map_err(|error| format!("queries.{name}: {error}"))?;
         signals.push(Signal {
             name: name.to_owned(),
             query,
             default: full.default,
+            anomaly,
         });
     }
     Ok(signals)
@@ -522,7 +566,13 @@ impl RuleSpec {
     pub fn query_text(&self) -> String {
         match &self.source {
             Source::Expr(query) => query.expr.to_string(),
-            Source::Signals(signals) => signals.queries[0].query.expr.to_string(),
+            Source::Signals(signals) => {
+                let first = &signals.queries[0];
+                match &first.anomaly {
+                    Some(anomaly) => anomaly.score_query().to_owned(),
+                    None => first.query.expr.to_string(),
+                }
+            }
         }
     }
 }
@@ -556,7 +606,8 @@ mod tests {
             ("for: 5m", "record: b", "x.yaml:6:"),
             ("for: 5m", "labels: {'': x}", "x.yaml:6:"),
             ("for: 5m", "labels: {a: '{{ $labels.x'}", "x.yaml:8:"),
-            ("for: 5m", "anomaly: below", "x.yaml:6:"),
+            ("for: 5m", "anomaly: belwo", "x.yaml:6:"),
+            ("for: 5m", "anomaly: {modle: mad}", "there is no option \"modle\""),
             ("for: 5m", "recover: valeu < 1", "did you mean \"value\"?"),
             ("    expr: up == 1", "   expr: up == 1", "x.yaml:6:"),
             ("    for: 5m\n", "- name: g\n", "x.yaml:8:"),

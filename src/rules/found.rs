@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{RuleSpec, Signals, Source};
+use super::anomaly::{Band, Reading};
+use super::file::{RuleSpec, Signal, Signals, Source};
 use super::subject::subject;
 use super::{Evaluate, vector};
 use crate::model::{Labels, Millis};
@@ -22,6 +23,10 @@ pub(super) struct Found {
     pub(super) values: Vec<(String, f64)>,
     /// Whether the condition holds; `None` when a value that it needs is missing.
     pub(super) holds: Option<bool>,
+    /// What detectors say of it, each with the name of its query.
+    pub(super) bands: Vec<(String, Band)>,
+    /// Whether a detector is still learning it.
+    pub(super) learning: bool,
 }
 
 /// What the rule judges, without its thresholds: values by labels.
@@ -35,6 +40,8 @@ impl Found {
             shown: Value::Float(value),
             values: Vec::new(),
             holds,
+            bands: Vec::new(),
+            learning: false,
         }
     }
 }
@@ -78,29 +85,34 @@ fn elements(engine: &dyn Evaluate, expr: &crate::query::Expr, at: Millis) -> Res
 fn join(signals: &Signals, engine: &dyn Evaluate, at: Millis) -> Result<Vec<Found>, String> {
     let mut results = Vec::new();
     for signal in &signals.queries {
-        let found =
-            elements(engine, &signal.query.expr, at).map_err(|error| format!("query {}: {error}", signal.name))?;
+        let found = readings(signal, engine, at).map_err(|error| match signals.queries.len() {
+            1 => error,
+            _ => format!("query {}: {error}", signal.name),
+        })?;
         results.push((signal, found));
     }
-    let on = join_labels(signals, results.iter().map(|(_, found)| found.as_slice()));
-    let mut rows: BTreeMap<Labels, Vec<Option<f64>>> = BTreeMap::new();
-    let mut everywhere: Vec<Option<f64>> = vec![None; results.len()];
+    let on = join_labels(
+        signals,
+        results.iter().flat_map(|(_, found)| found).map(|(labels, _)| labels),
+    );
+    let mut rows: BTreeMap<Labels, Vec<Option<Reading>>> = BTreeMap::new();
+    let mut everywhere: Vec<Option<Reading>> = vec![None; results.len()];
     for (i, (signal, found)) in results.iter().enumerate() {
         let mut seen: BTreeMap<Labels, &Labels> = BTreeMap::new();
-        for element in found {
-            let bare = element.labels.without_metric_name();
+        for (labels, reading) in found {
+            let bare = labels.without_metric_name();
             if bare.is_empty() {
-                everywhere[i] = Some(element.value);
+                everywhere[i] = Some(*reading);
                 continue;
             }
             let key = bare.filtered(|name| on.iter().any(|label| label == name));
-            if let Some(other) = seen.insert(key.clone(), &element.labels) {
+            if let Some(other) = seen.insert(key.clone(), labels) {
                 return Err(format!(
                     "query {}: two series for {key}: {other} and {}; join on more labels with \"on\"",
-                    signal.name, element.labels
+                    signal.name, labels
                 ));
             }
-            rows.entry(key).or_insert_with(|| vec![None; signals.queries.len()])[i] = Some(element.value);
+            rows.entry(key).or_insert_with(|| vec![None; signals.queries.len()])[i] = Some(*reading);
         }
     }
     if rows.is_empty() {
@@ -112,7 +124,8 @@ fn join(signals: &Signals, engine: &dyn Evaluate, at: Millis) -> Result<Vec<Foun
         }
         let empty = row.iter().all(Option::is_none);
         for (value, signal) in row.iter_mut().zip(&signals.queries) {
-            *value = value.or(signal.default);
+            let default = || signal.default.map(|value| Reading { value, band: None });
+            *value = value.or_else(default);
         }
         // Nothing at all was found: there is no label set to speak of.
         (!empty).then(|| judge(signals, labels, &row))
@@ -120,38 +133,64 @@ fn join(signals: &Signals, engine: &dyn Evaluate, at: Millis) -> Result<Vec<Foun
     Ok(judged.collect())
 }
 
-fn judge(signals: &Signals, labels: Labels, row: &[Option<f64>]) -> Found {
-    let value_of = |name: &str| {
-        let at = signals.queries.iter().position(|signal| signal.name == name)?;
-        row[at]
+/// Asks one query for its elements.
+fn readings(signal: &Signal, engine: &dyn Evaluate, at: Millis) -> Result<Vec<(Labels, Reading)>, String> {
+    if let Some(anomaly) = &signal.anomaly {
+        return anomaly.ask(engine, at);
+    }
+    let found = elements(engine, &signal.query.expr, at)?;
+    let reading = |found: Found| {
+        let value = found.value;
+        (found.labels, Reading { value, band: None })
     };
-    let values = signals
-        .queries
-        .iter()
-        .zip(row)
-        .filter_map(|(signal, value)| Some((signal.name.clone(), (*value)?)));
+    Ok(found.into_iter().map(reading).collect())
+}
+
+fn judge(signals: &Signals, labels: Labels, row: &[Option<Reading>]) -> Found {
+    let mut values = Vec::new();
+    let mut bands = Vec::new();
+    let mut learning = false;
+    for (signal, reading) in signals.queries.iter().zip(row) {
+        let Some(reading) = reading else { continue };
+        values.push((signal.name.clone(), reading.value));
+        if signal.anomaly.is_none() {
+            continue;
+        }
+        match reading.band {
+            Some(band) => {
+                values.push((format!("{}.score", signal.name), band.score));
+                values.push((format!("{}.expected", signal.name), band.expected));
+                bands.push((signal.name.clone(), band));
+            }
+            None => learning = true,
+        }
+    }
+    let value_of = |name: &str| values.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+    let holds = signals.condition.holds(value_of);
+    // Who is learning has data, and nothing to say about them.
+    let holds = if learning { holds.or(Some(false)) } else { holds };
     Found {
-        values: values.collect(),
-        ..Found::new(labels, row[0].unwrap_or(f64::NAN), signals.condition.holds(value_of))
+        bands,
+        learning,
+        values,
+        ..Found::new(labels, row[0].map_or(f64::NAN, |reading| reading.value), holds)
     }
 }
 
-fn join_labels<'a>(signals: &Signals, results: impl Iterator<Item = &'a [Found]>) -> Vec<String> {
+fn join_labels<'a>(signals: &Signals, found: impl Iterator<Item = &'a Labels>) -> Vec<String> {
     if !signals.on.is_empty() {
         return signals.on.clone();
     }
     let mut shared: Option<Vec<String>> = None;
-    for found in results {
-        for element in found {
-            let bare = element.labels.without_metric_name();
-            if bare.is_empty() {
-                continue;
-            }
-            shared = Some(match shared {
-                None => bare.iter().map(|(name, _)| name.to_owned()).collect(),
-                Some(names) => names.into_iter().filter(|name| bare.get(name).is_some()).collect(),
-            });
+    for labels in found {
+        let bare = labels.without_metric_name();
+        if bare.is_empty() {
+            continue;
         }
+        shared = Some(match shared {
+            None => bare.iter().map(|(name, _)| name.to_owned()).collect(),
+            Some(names) => names.into_iter().filter(|name| bare.get(name).is_some()).collect(),
+        });
     }
     shared.unwrap_or_default()
 }

@@ -7,10 +7,11 @@ use rayon::prelude::*;
 use tokio::sync::watch;
 
 use super::depend::stages;
+use super::eager::{GATHER, Inbox, Share};
 use super::file::GroupSpec;
 use super::journal::{self, RuleChanges};
 use super::metrics;
-use super::runtime::{Outcome, RuleRuntime, Tick};
+use super::runtime::{Occasion, Outcome, RuleRuntime, Tick};
 use super::state::State;
 use super::view::GroupView;
 use super::{Deps, Published};
@@ -35,13 +36,34 @@ pub(super) struct GroupRuntime {
     stages: Vec<std::ops::Range<usize>>,
     view: Arc<ArcSwap<GroupView>>,
     states: Arc<ArcSwap<Vec<RuleChanges>>>,
+    /// Rules that were touched by samples.
+    pub(super) inbox: Arc<Inbox>,
+    /// What evaluating these may cost, shared by all groups.
+    share: Arc<Share>,
+}
+
+/// What ended a group's wait.
+enum Woken {
+    ByStop,
+    ByInterval,
+    BySample,
+    /// What was touched has been gathered, or has rested.
+    ByRest,
 }
 
 impl GroupRuntime {
-    pub(super) fn new(file: &str, spec: GroupSpec, rules: Vec<RuleRuntime>, deps: &Deps) -> GroupRuntime {
+    pub(super) fn new(
+        file: &str,
+        spec: GroupSpec,
+        rules: Vec<RuleRuntime>,
+        deps: &Deps,
+        share: &Arc<Share>,
+    ) -> GroupRuntime {
         let group = GroupRuntime {
             stages: stages(&spec),
             states: Arc::default(),
+            inbox: Arc::default(),
+            share: Arc::clone(share),
             spec,
             file: file.to_owned(),
             rules,
@@ -81,11 +103,28 @@ impl GroupRuntime {
     pub(super) async fn run(mut self, deps: Arc<Deps>, mut stop: watch::Receiver<bool>) -> GroupRuntime {
         let interval = self.interval(&deps);
         let mut next = deps.clock.mono().after(self.spread(interval));
+        let inbox = Arc::clone(&self.inbox);
+        // When rules that were touched and rest may be looked at again.
+        let mut again: Option<Mono> = None;
         loop {
-            tokio::select! {
+            let woken = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return self,
-                () = deps.clock.sleep_until(next) => {}
+                _ = stop.wait_for(|stop| *stop) => Woken::ByStop,
+                () = deps.clock.sleep_until(next) => Woken::ByInterval,
+                () = deps.clock.sleep_until(again.unwrap_or_default()), if again.is_some() => Woken::ByRest,
+                () = inbox.arrived(), if again.is_none() => Woken::BySample,
+            };
+            match woken {
+                Woken::ByStop => return self,
+                Woken::BySample => {
+                    again = Some(deps.clock.mono().after(GATHER));
+                    continue;
+                }
+                Woken::ByRest => {
+                    again = self.evaluate_touched(&deps).await;
+                    continue;
+                }
+                Woken::ByInterval => {}
             }
             self.evaluate(&deps).await;
             metrics::ITERATIONS.inc(&[&self.spec.name]);
@@ -122,7 +161,10 @@ impl GroupRuntime {
         let tick = Tick {
             now,
             offset: self.spec.query_offset.unwrap_or(deps.settings.query_offset),
+            occasion: Occasion::Tick,
         };
+        // What was touched until now is looked at now.
+        self.inbox.take();
         let mut changes = Vec::new();
         let mut samples = 0;
         for stage in self.stages.clone() {
@@ -142,6 +184,66 @@ impl GroupRuntime {
         #[expect(clippy::cast_precision_loss, reason = "a count of samples")]
         metrics::LAST_SAMPLES.set(&[&self.spec.name], samples as f64);
         self.publish(deps);
+    }
+
+    /// Evaluates the rules that samples touched, as far as the share goes; returns when to look again at those that rest.
+    async fn evaluate_touched(&mut self, deps: &Arc<Deps>) -> Option<Mono> {
+        let mono = deps.clock.mono();
+        let touched = self.inbox.take();
+        let (ready, resting): (Vec<usize>, Vec<usize>) = touched
+            .into_iter()
+            .filter(|rule| *rule < self.rules.len())
+            .partition(|rule| self.rules[*rule].rest_until <= mono);
+        let again = resting.iter().map(|rule| self.rules[*rule].rest_until).min();
+        self.inbox.put_back(resting);
+        if ready.is_empty() {
+            return again;
+        }
+        if !self.share.allows(mono) {
+            metrics::EAGER_DEFERRED.add(ready.len() as u64);
+            return again;
+        }
+        metrics::EAGER.add(ready.len() as u64);
+        let now = deps.clock.now();
+        self.notice_jump(now, mono);
+        let tick = Tick {
+            now,
+            offset: Interval::ZERO,
+            occasion: Occasion::Arrival,
+        };
+        let outcomes = self.evaluate_some(&ready, deps, tick).await;
+        self.share.spend(outcomes.iter().map(|outcome| outcome.secs).sum());
+        let mut changes = Vec::new();
+        let mut series = Vec::new();
+        for outcome in outcomes {
+            series.extend(outcome.samples);
+            changes.extend(outcome.changes);
+        }
+        if !changes.is_empty() {
+            self.log_changes(deps, now, changes).await;
+            self.hand_over(deps, now).await;
+            append(deps, series).await;
+            self.publish(deps);
+        }
+        again
+    }
+
+    /// Evaluates the rules with these indices, which rise, off the async threads.
+    async fn evaluate_some(&mut self, indices: &[usize], deps: &Arc<Deps>, tick: Tick) -> Vec<Outcome> {
+        let mut rules: Vec<RuleRuntime> = Vec::with_capacity(indices.len());
+        for index in indices.iter().rev() {
+            rules.push(self.rules.remove(*index));
+        }
+        let (spec, deps) = (self.spec.clone_without_rules(), Arc::clone(deps));
+        let work = tokio::task::spawn_blocking(move || {
+            let outcomes: Vec<Outcome> = rules.iter_mut().map(|rule| rule.evaluate(&spec, &deps, tick)).collect();
+            (rules, outcomes)
+        });
+        let (rules, outcomes) = work.await.expect("an evaluation catches its own panics");
+        for (index, rule) in indices.iter().zip(rules.into_iter().rev()) {
+            self.rules.insert(*index, rule);
+        }
+        outcomes
     }
 
     /// Rules that do not read each other are evaluated in parallel, off the async threads.
@@ -298,6 +400,7 @@ impl GroupSpec {
             query_offset: self.query_offset,
             limit: self.limit,
             labels: self.labels.clone(),
+            eager: self.eager,
             rules: Vec::new(),
         }
     }

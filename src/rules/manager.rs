@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::alerting::Alerts;
+use super::eager::{self, Inbox, Listener, Share};
 use super::file::{AlertSpec, GroupSpec, NoData, OnError, RuleFile, RuleFileSource, RuleSpec, Source};
 use super::group::GroupRuntime;
 use super::journal::{self, Folded, RuleKey};
@@ -51,6 +52,7 @@ pub struct LoadError(#[from] pub YamlError);
 /// Runs all rules.
 pub struct Manager {
     deps: Arc<Deps>,
+    share: Arc<Share>,
     inner: Mutex<Inner>,
     published: ArcSwap<Vec<Published>>,
     /// The lowest position of the alert log still needed.
@@ -72,6 +74,7 @@ struct Group {
     file: String,
     spec: GroupSpec,
     keys: Vec<RuleKey>,
+    inbox: Arc<Inbox>,
     published: Published,
     work: Work,
 }
@@ -109,6 +112,7 @@ impl Manager {
         }
         Ok(Arc::new(Manager {
             snapshot_at: AtomicU64::new(deps.log.bounds().next.0),
+            share: Arc::new(Share::new(deps.settings.eager_cpu_share, deps.clock.mono())),
             deps: Arc::new(deps),
             inner: Mutex::new(Inner {
                 groups: Vec::new(),
@@ -160,6 +164,7 @@ impl Manager {
             }
         }
         self.end(&mut inner, pool).await;
+        self.listen(&inner);
         self.published.store(Arc::new(
             inner.groups.iter().map(|group| group.published.clone()).collect(),
         ));
@@ -170,6 +175,22 @@ impl Manager {
         metrics::LAST_TIME.retain(|labels| names.contains(&labels[0]));
         metrics::LAST_SAMPLES.retain(|labels| names.contains(&labels[0]));
         Ok(())
+    }
+
+    /// Tells the store which series the alert rules want to hear of.
+    fn listen(&self, inner: &Inner) {
+        let Some(interest) = &self.deps.interest else { return };
+        let offset = |spec: &GroupSpec| spec.query_offset.unwrap_or(self.deps.settings.query_offset);
+        let on = self.deps.settings.eager_cpu_share > 0.0;
+        let groups = inner
+            .groups
+            .iter()
+            .filter(|group| on && group.spec.eager && offset(&group.spec) == Interval::ZERO);
+        let (selectors, wake) = eager::registrations(groups.map(|group| Listener {
+            spec: &group.spec,
+            inbox: &group.inbox,
+        }));
+        interest.register(selectors, wake);
     }
 
     fn begin(
@@ -192,7 +213,8 @@ impl Manager {
             }
             rule
         });
-        let runtime = GroupRuntime::new(&plan.file, plan.spec.clone(), rules.collect(), &self.deps);
+        let runtime = GroupRuntime::new(&plan.file, plan.spec.clone(), rules.collect(), &self.deps, &self.share);
+        let inbox = Arc::clone(&runtime.inbox);
         let published = runtime.published();
         let work = if running {
             self.spawn(runtime)
@@ -203,6 +225,7 @@ impl Manager {
             file: plan.file,
             spec: plan.spec,
             keys: plan.keys,
+            inbox,
             published,
             work,
         }
@@ -225,9 +248,10 @@ impl Manager {
             query_offset: None,
             limit: 0,
             labels: BTreeMap::new(),
+            eager: false,
             rules: Vec::new(),
         };
-        let mut group = GroupRuntime::new("", spec, pool.into_values().collect(), &self.deps);
+        let mut group = GroupRuntime::new("", spec, pool.into_values().collect(), &self.deps, &self.share);
         group.end(&self.deps).await;
         if !group.is_spent() {
             inner.ended.push(group);
@@ -371,6 +395,7 @@ impl Manager {
             appender: Arc::new(store.clone()),
             log: Arc::new(crate::io::log::MemLog::new()),
             sink: Arc::new(Nobody),
+            interest: None,
             settings: super::Settings::default(),
             seed: 1,
         };

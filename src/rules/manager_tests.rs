@@ -69,6 +69,7 @@ impl World {
             appender: Arc::new(self.store.clone()),
             log: self.log.clone(),
             sink: self.sink.clone(),
+            interest: None,
             settings: Settings {
                 external_labels: Labels::from_pairs([("region", "eu")]),
                 ..Settings::default()

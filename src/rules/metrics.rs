@@ -45,6 +45,14 @@ pub(super) static DURATION: Histogram = Histogram::new(
     "How long rules took to be evaluated.",
     SECONDS,
 );
+pub(super) static EAGER: Counter = Counter::new(
+    "campanile_rules_eager_evaluations_total",
+    "Evaluations of alert rules because a sample arrived that they ask for.",
+);
+pub(super) static EAGER_DEFERRED: Counter = Counter::new(
+    "campanile_rules_eager_deferred_total",
+    "Alert rules that were to be evaluated because a sample arrived, and waited for their interval: the CPU share was used up.",
+);
 pub(super) static TRANSITIONS: CounterVec = CounterVec::new(
     "campanile_rules_transitions_total",
     "Alerts that became pending, firing, resolved or inactive.",
@@ -91,6 +99,8 @@ pub static METRICS: &[&dyn Metric] = &[
     &RULES,
     &LAST_SAMPLES,
     &DURATION,
+    &EAGER,
+    &EAGER_DEFERRED,
     &TRANSITIONS,
     &HANDED_OVER,
     &HAND_OVER_FAILURES,

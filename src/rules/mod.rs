@@ -5,8 +5,10 @@
 //! until it has taken them.
 
 mod alerting;
+mod anomaly;
 mod condition;
 mod depend;
+mod eager;
 mod expand;
 mod external;
 mod file;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use anomaly::Anomaly;
 pub use condition::Condition;
 pub use depend::metric_names;
 pub use expand::Text;
@@ -47,7 +50,7 @@ use crate::io::log::Log;
 use crate::io::{BoxFuture, Clock};
 use crate::model::{Alert, Interval, Labels, Millis, Sample};
 use crate::query::{Engine, Expr, QueryError, QueryOptions, QueryOutput, QueryValue, VectorSample};
-use crate::storage::{Appender, Point, Querier};
+use crate::storage::{Appender, Interest, Point, Querier};
 
 /// Answers the queries of rules and of their templates.
 pub trait Evaluate: Send + Sync {
@@ -56,6 +59,11 @@ pub trait Evaluate: Send + Sync {
     /// # Errors
     /// The engine's.
     fn instant(&self, expr: &Expr, at: Millis) -> Result<QueryOutput, QueryError>;
+
+    /// Returns the time up to which all data that `expr` asks for is in: a rule asks for no later.
+    fn complete_until(&self, _expr: &Expr) -> Millis {
+        Millis::MAX
+    }
 }
 
 /// The query engine over a store.
@@ -71,6 +79,14 @@ pub struct EngineOver {
 impl Evaluate for EngineOver {
     fn instant(&self, expr: &Expr, at: Millis) -> Result<QueryOutput, QueryError> {
         self.engine.instant(&*self.querier, expr, at, &self.options)
+    }
+
+    fn complete_until(&self, expr: &Expr) -> Millis {
+        let selectors = expr.selectors();
+        let complete = selectors
+            .iter()
+            .map(|selector| self.querier.complete_for(&selector.matchers));
+        complete.min().unwrap_or(Millis::MAX)
     }
 }
 
@@ -97,6 +113,8 @@ pub struct Settings {
     pub external_labels: Labels,
     /// The address under which people reach the server.
     pub external_url: String,
+    /// What evaluating alert rules as samples arrive may cost, in CPU seconds a second; 0 is not at all.
+    pub eager_cpu_share: f64,
 }
 
 impl Default for Settings {
@@ -107,6 +125,7 @@ impl Default for Settings {
             resend_delay: Interval::mins(1),
             external_labels: Labels::empty(),
             external_url: "http://127.0.0.1:9490".to_owned(),
+            eager_cpu_share: 0.25,
         }
     }
 }
@@ -123,6 +142,8 @@ pub struct Deps {
     pub log: Arc<dyn Log>,
     /// Takes alerts.
     pub sink: Arc<dyn AlertSink>,
+    /// Tells when series move; without it rules are evaluated at their intervals only.
+    pub interest: Option<Arc<dyn Interest>>,
     /// Intervals, labels, address.
     pub settings: Settings,
     /// The process's secret seed for series keys.

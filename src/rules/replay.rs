@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::alerting::Alerts;
+use super::eager::Share;
 use super::group::GroupRuntime;
 use super::journal::RuleKey;
 use super::runtime::RuleRuntime;
 use super::view::ActiveAlert;
 use super::{AlertSink, Deps, EngineOver, GroupSpec, Settings};
 use crate::io::log::MemLog;
-use crate::io::{BoxFuture, SimClock};
+use crate::io::{BoxFuture, Mono, SimClock};
 use crate::model::{Alert, Millis};
 use crate::query::{Engine, QueryOptions};
 use crate::storage::LiteralStore;
@@ -49,9 +50,11 @@ impl Replay {
             appender: Arc::new(store.clone()),
             log: Arc::new(MemLog::new()),
             sink: Arc::new(Nobody),
+            interest: None,
             settings,
             seed: 0,
         });
+        let share = Arc::new(Share::new(0.0, Mono::default()));
         let groups = groups.into_iter().map(|(file, spec)| {
             let rules = spec.rules.iter().enumerate().map(|(nth, rule)| {
                 let key = RuleKey {
@@ -63,7 +66,7 @@ impl Replay {
                 RuleRuntime::new(key, rule.clone(), Alerts::default())
             });
             let rules = rules.collect();
-            GroupRuntime::new(&file, spec, rules, &deps)
+            GroupRuntime::new(&file, spec, rules, &deps, &share)
         });
         Replay {
             clock,

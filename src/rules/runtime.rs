@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::alerting::{Alerts, Applied, Judgement, Scene};
+use super::eager::rest;
 use super::expand::Context;
 use super::file::{GroupSpec, RuleSpec, Source};
 use super::found::find;
@@ -12,6 +13,7 @@ use super::journal::{RuleChanges, RuleKey, Stored};
 use super::metrics;
 use super::view::{ActiveAlert, AlertView, EvaluationView, Health, RuleView, TransitionView};
 use super::{Deps, vector};
+use crate::io::Mono;
 use crate::model::{Interval, Labels, METRIC_NAME, Millis, Sample, is_stale};
 use crate::storage::Point;
 use crate::template::QuerySample;
@@ -28,6 +30,16 @@ pub(super) struct Tick {
     pub(super) now: Millis,
     /// How far behind it the queries look.
     pub(super) offset: Interval,
+    pub(super) occasion: Occasion,
+}
+
+/// Why a rule is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Its interval has passed.
+    Tick,
+    /// A sample that it asks for arrived: series are written only when something changed.
+    Arrival,
 }
 
 /// A rule at work. One task owns it at any time.
@@ -42,6 +54,10 @@ pub(super) struct RuleRuntime {
     evaluation_secs: f64,
     pub(super) transitions: VecDeque<TransitionView>,
     evaluations: VecDeque<EvaluationView>,
+    /// Elements that a detector is still learning.
+    learning: Vec<Labels>,
+    /// Until when it is not evaluated because of a sample.
+    pub(super) rest_until: Mono,
 }
 
 /// What an evaluation leaves to be done.
@@ -51,6 +67,8 @@ pub(super) struct Outcome {
     pub(super) samples: Vec<(Labels, Sample)>,
     /// Alert states to log.
     pub(super) changes: Option<RuleChanges>,
+    /// How long it took.
+    pub(super) secs: f64,
 }
 
 /// The answer of the store, before anything was changed.
@@ -73,6 +91,8 @@ impl RuleRuntime {
             evaluation_secs: 0.0,
             transitions: VecDeque::new(),
             evaluations: VecDeque::new(),
+            learning: Vec::new(),
+            rest_until: Mono::default(),
         }
     }
 
@@ -82,7 +102,8 @@ impl RuleRuntime {
         let answer = catch_unwind(AssertUnwindSafe(|| self.ask(group, deps, tick)))
             .unwrap_or_else(|_| Err("the evaluation panicked: this is a defect of the server".to_owned()));
         let mut outcome = Outcome::default();
-        let stored_at = tick.now - tick.offset;
+        let query_at = self.query_at(deps, tick);
+        let stored_at = query_at;
         let mut count = 0;
         let failure = match answer {
             Ok(Answer::Recorded(series)) => {
@@ -90,18 +111,23 @@ impl RuleRuntime {
                 self.write(series, stored_at, &mut outcome);
                 None
             }
-            Ok(Answer::Judged(judgement)) => {
+            Ok(Answer::Judged(mut judgement)) => {
                 let alert = self.spec.alert.clone().expect("only alert rules are judged");
+                let recorded = std::mem::take(&mut judgement.recorded);
+                self.learning = std::mem::take(&mut judgement.learning);
                 let applied = self.alerts.apply(&alert, judgement, tick.now);
                 outcome.changes = self.note(tick.now, applied);
-                let samples = self.alerts.samples();
+                let mut samples = self.alerts.samples();
                 count = samples.len() / 2;
-                self.write(samples, stored_at, &mut outcome);
+                samples.extend(recorded);
+                if tick.occasion == Occasion::Tick || outcome.changes.is_some() {
+                    self.write(samples, stored_at, &mut outcome);
+                }
                 None
             }
             Err(error) => {
                 // What fires keeps firing, and its series go on.
-                if self.spec.is_alert() {
+                if self.spec.is_alert() && tick.occasion == Occasion::Tick {
                     let samples = self.alerts.samples();
                     self.write(samples, stored_at, &mut outcome);
                 }
@@ -110,12 +136,23 @@ impl RuleRuntime {
         };
         let secs = deps.clock.mono().seconds_since(began);
         self.count(group, secs, failure.is_some());
-        self.remember(tick.now, secs, count, failure);
+        self.rest_until = rest(deps.clock.mono(), secs);
+        if tick.occasion == Occasion::Tick || outcome.changes.is_some() {
+            self.remember(tick.now, secs, count, failure);
+        }
+        outcome.secs = secs;
         outcome
     }
 
+    /// The time that the queries look at: while the data of a window may still come, the last time at which all was there.
+    fn query_at(&self, deps: &Arc<Deps>, tick: Tick) -> Millis {
+        let queries = self.spec.queries();
+        let complete = queries.iter().map(|query| deps.engine.complete_until(&query.expr));
+        complete.fold(tick.now - tick.offset, Millis::min)
+    }
+
     fn ask(&self, group: &GroupSpec, deps: &Arc<Deps>, tick: Tick) -> Result<Answer, String> {
-        let query_at = tick.now - tick.offset;
+        let query_at = self.query_at(deps, tick);
         let Some(alert) = &self.spec.alert else {
             return self.record(group, deps, query_at).map(Answer::Recorded);
         };
@@ -265,6 +302,7 @@ impl RuleRuntime {
             keep_firing: alert.keep_firing,
             annotations: sources(&alert.annotations),
             active: self.active(),
+            learning: self.learning.clone(),
         });
         RuleView {
             name: self.spec.name.clone(),

@@ -74,6 +74,8 @@ pub struct AlertView {
     pub annotations: BTreeMap<String, String>,
     /// Its pending and firing alerts.
     pub active: Vec<ActiveAlert>,
+    /// The elements whose detector is still learning: they page nobody.
+    pub learning: Vec<Labels>,
 }
 
 /// A pending or firing alert.

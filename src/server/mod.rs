@@ -36,13 +36,15 @@ use crate::io::mailer::SmtpMailer;
 use crate::io::process::{ServiceState, raise_file_limit, tell_service_manager};
 use crate::io::{Clock, OsRandom, Random, Shutdown, ShutdownHandle, SystemClock};
 use crate::model::{Interval, Labels};
-use crate::query::{Engine, QueryOptions};
+use crate::query::{Engine, Fits, QueryOptions};
 use crate::rules::{self, EngineOver, External, ExternalDeps, Manager, Settings};
-use crate::storage::{Appender, Querier};
+use crate::storage::{Appender, Interest, Querier};
 use crate::telemetry::Metric;
 use crate::tsdb::{self, Db};
 use crate::ui::Assets;
 
+/// The most memory for what detectors learned: about 2,000 series with four weeks in steps of five minutes.
+const FITS_BYTES_MAX: usize = 64 << 20;
 /// How often the store looks after itself.
 const MAINTENANCE: Interval = Interval::secs(10);
 
@@ -291,6 +293,7 @@ async fn start_parts(
             alerts: Arc::clone(&alerts),
             elsewhere: Arc::clone(&elsewhere),
         }),
+        interest: Some(Arc::clone(&db) as Arc<dyn Interest>),
         settings: settings(config),
         seed: world.seed,
     };
@@ -573,6 +576,7 @@ fn query_options(config: &Config) -> QueryOptions {
         series_max: config.limits.query.query_series,
         memory_bytes_max: config.limits.query.query_memory_bytes,
         timeout: config.limits.query.query_time,
+        fits: Fits::of_bytes(FITS_BYTES_MAX),
         ..QueryOptions::default()
     }
 }

@@ -385,6 +385,12 @@ pub trait Querier: Send + Sync {
     /// Returns the time up to which all data is in: rules on closed data evaluate no later.
     fn complete_until(&self) -> Millis;
 
+    /// Returns the time up to which all data of the series that match is in. Where some series lag behind by nature (windows of
+    /// events that are still open), only these say less than others.
+    fn complete_for(&self, _matchers: &[Matcher]) -> Millis {
+        self.complete_until()
+    }
+
     /// Returns a number that changes when samples in `range` do: the key of a result cache.
     fn version(&self, range: TimeRange) -> u64;
 }

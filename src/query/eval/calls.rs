@@ -135,6 +135,7 @@ impl Evaluator<'_> {
             Special::LabelReplace => self.label_replace(call, grid, notes)?,
             Special::LabelJoin => self.label_join(call, grid, notes)?,
             Special::Info => self.info(call, grid, notes)?,
+            Special::Detect(detect) => return self.detect(call, detect, grid, notes, sink),
             Special::Sort { by, descending } => self.sort(call, by, descending, span, grid, notes)?,
             Special::Scalar | Special::Time => {
                 let text = format!("{span}: {} yields a scalar", call.function.name);

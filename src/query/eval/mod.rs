@@ -7,6 +7,7 @@ mod aggregate;
 mod binary;
 mod budget;
 mod calls;
+mod detect;
 mod histograms;
 mod info;
 mod labels;

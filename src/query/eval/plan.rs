@@ -445,7 +445,7 @@ impl Planner {
 macro_rules! children {
     ($name:ident, $($mutable:tt)?) => {
         /// Calls `visit` for each child with the level it is evaluated on; a subquery opens a new one.
-        fn $name(
+        pub(super) fn $name(
             &$($mutable)? self,
             level: usize,
             next_level: &mut usize,

@@ -2,6 +2,7 @@
 
 use super::math::Civil;
 use crate::model::FloatHistogram;
+use crate::query::detect::Part;
 
 /// The forms of a function's computation.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ pub(crate) enum Constant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rollup {
     Avg,
+    ChangePoint,
     Changes,
     Count,
     Delta,
@@ -65,6 +67,7 @@ pub(crate) enum Rollup {
     TsOfLast,
     TsOfMax,
     TsOfMin,
+    ZScore,
 }
 
 impl Rollup {
@@ -95,11 +98,42 @@ pub(crate) enum SortBy {
     Label,
 }
 
+/// What is asked of a detector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detect {
+    /// One number of the band.
+    Band(Shown),
+    /// All of them, told apart by the label `band`.
+    Bands,
+    /// A part of the decomposed series.
+    Part(Part),
+    /// A value to come.
+    Forecast(Bound),
+}
+
+/// Which number of a band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Expected,
+    Lower,
+    Score,
+    Upper,
+}
+
+/// Which number of a forecast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Lower,
+    Point,
+    Upper,
+}
+
 /// Functions that look at more than one element, or at labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
     Absent,
     AbsentOverTime,
+    Detect(Detect),
     HistogramFraction,
     HistogramQuantile,
     HistogramQuantiles,

@@ -8,7 +8,7 @@ mod math;
 mod table;
 
 pub use super::types::Type;
-pub(crate) use body::{Body, Constant, Rollup, SampleTime, SortBy, Special};
+pub(crate) use body::{Body, Bound, Constant, Detect, Rollup, SampleTime, Shown, SortBy, Special};
 pub(crate) use math::Civil;
 pub use table::FUNCTIONS;
 
@@ -76,7 +76,7 @@ impl Function {
             Body::Date(_)
                 | Body::OverTime(Rollup::PredictLinear)
                 | Body::SampleTime(SampleTime::Sample)
-                | Body::Special(Special::Time)
+                | Body::Special(Special::Time | Special::Detect(_))
         )
     }
 }

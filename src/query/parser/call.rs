@@ -2,7 +2,8 @@
 
 use super::{Parsed, Parser};
 use crate::query::ast::{AggregateExpr, AggregateOp, Expr, ExprKind, Span};
-use crate::query::functions::{self, FUNCTIONS, Function};
+use crate::query::detect;
+use crate::query::functions::{self, Body, FUNCTIONS, Function, Special};
 use crate::query::lexer::{Keyword, TokenKind};
 use crate::query::parse_error::{ParseError, nearest};
 use crate::query::types::Type;
@@ -64,6 +65,16 @@ impl Parser<'_> {
         for (index, arg) in args.iter().enumerate() {
             if let Some(wanted) = function.arg_type(index) {
                 self.expect_type(arg, wanted, &format!("call to function {:?}", function.name));
+            }
+        }
+        if let Body::Special(Special::Detect(detect)) = function.body {
+            let texts: Option<Vec<&str>> = args
+                .iter()
+                .filter(|arg| arg.ty == Type::String)
+                .map(Expr::as_string)
+                .collect();
+            if let Some(Err(reason)) = texts.map(|texts| detect::check(detect, &texts)) {
+                self.complain(span, &format!("{}: {reason}", function.name));
             }
         }
         if function.name == "info"

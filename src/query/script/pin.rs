@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::Millis;
 use crate::query::ast::{At, Expr, ExprKind};
+use crate::query::functions::{Body, Special};
 
 /// Functions whose answer depends on the evaluation's time whatever the selectors say.
 const OF_TIME: [&str; 15] = [
@@ -29,7 +30,8 @@ pub(super) fn pinned(expr: &Expr, at: Millis) -> Option<Expr> {
     let mut of_time = false;
     expr.walk(&mut |expr| {
         if let ExprKind::Call { function, .. } = &*expr.kind {
-            of_time |= OF_TIME.contains(&function.name);
+            // A detector asks for the past of its argument, not for the argument once more.
+            of_time |= OF_TIME.contains(&function.name) || matches!(function.body, Body::Special(Special::Detect(_)));
         }
     });
     (!of_time).then(|| pin(expr, at))

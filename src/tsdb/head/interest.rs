@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::series::Series;
 use super::table::Inner;
-use crate::model::{Labels, Matcher};
+use crate::model::{Labels, METRIC_NAME, MatchOp, Matcher};
 use crate::tsdb::postings::Selector;
 use crate::tsdb::record::SeriesRef;
 
@@ -22,6 +22,9 @@ pub(crate) struct Watchers {
 
 #[derive(Default)]
 struct State {
+    /// Those that name their metric, by it.
+    by_metric: HashMap<String, Vec<(u64, Selector)>>,
+    /// All others.
     selectors: Vec<(u64, Selector)>,
     tokens: HashMap<SeriesRef, Vec<u64>>,
     wake: Option<Wake>,
@@ -30,25 +33,34 @@ struct State {
 impl Watchers {
     /// Replaces all registrations.
     pub(crate) fn register(&self, selectors: Vec<(u64, Vec<Matcher>)>, wake: Wake, table: &Inner) {
-        let mut state = self.state.write();
-        let selectors = selectors
-            .into_iter()
-            .map(|(token, matchers)| (token, Selector::new(&matchers)));
-        *state = State {
-            selectors: selectors.collect(),
-            tokens: HashMap::new(),
+        let mut state = State {
             wake: Some(wake),
+            ..State::default()
         };
+        for (token, matchers) in selectors {
+            let metric = matchers
+                .iter()
+                .find(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal)
+                .map(|matcher| matcher.value.clone());
+            let chosen = match metric {
+                Some(metric) => state.by_metric.entry(metric).or_default(),
+                None => &mut state.selectors,
+            };
+            chosen.push((token, Selector::new(&matchers)));
+        }
+        let mut shared = self.state.write();
+        *shared = state;
         for series in table.iter() {
-            state.watch(series, &table.labels(series));
+            let tokens = shared.choose(&table.labels(series));
+            shared.watch(series, tokens);
         }
     }
 
     /// Flags a new series when somebody chose it.
     pub(crate) fn created(&self, series: &Series, labels: &Labels) {
-        let watched = !self.state.read().selectors.is_empty();
-        if watched {
-            self.state.write().watch(series, labels);
+        let tokens = self.state.read().choose(labels);
+        if !tokens.is_empty() {
+            self.state.write().watch(series, tokens);
         }
     }
 
@@ -82,9 +94,17 @@ impl Watchers {
 }
 
 impl State {
-    fn watch(&mut self, series: &Series, labels: &Labels) {
-        let chosen = self.selectors.iter().filter(|(_, selector)| selector.matches(labels));
-        let tokens: Vec<u64> = chosen.map(|(token, _)| *token).collect();
+    /// Returns who chose a series with these labels.
+    fn choose(&self, labels: &Labels) -> Vec<u64> {
+        let named = self.by_metric.get(labels.metric_name().unwrap_or_default());
+        let chosen = named.into_iter().flatten().chain(&self.selectors);
+        chosen
+            .filter(|(_, selector)| selector.matches(labels))
+            .map(|(token, _)| *token)
+            .collect()
+    }
+
+    fn watch(&mut self, series: &Series, tokens: Vec<u64>) {
         series.watched.store(!tokens.is_empty(), Relaxed);
         if !tokens.is_empty() {
             self.tokens.insert(series.id, tokens);

@@ -6,6 +6,7 @@ use super::rate::{self, Kind};
 use super::{Job, Series, View, start_of};
 use crate::model::{CounterResetHint, FloatHistogram, FloatSum, FloatSums, HistogramSample, HistogramSum};
 use crate::query::ast::Boundary;
+use crate::query::detect::last_change;
 use crate::query::eval::aggregate::HistogramMean;
 use crate::query::eval::aggregate::mean::FloatMean;
 use crate::query::eval::matrix::Value;
@@ -39,6 +40,14 @@ pub(super) fn compute(job: &Job<'_>, series: &Series<'_>, view: &View<'_>, notes
         Rollup::PredictLinear => {
             let (slope, intercept) = regression(job, series, view, view.at, notes)?;
             return Some(Value::Float(slope * param(0) + intercept));
+        }
+        Rollup::ChangePoint => {
+            note_ignored(job, series, view, notes);
+            seconds(view.times[last_change(view.values)?])
+        }
+        Rollup::ZScore => {
+            note_ignored(job, series, view, notes);
+            zscore(view.values)?
         }
         Rollup::DoubleExponentialSmoothing => {
             let enough = view.values.len() >= 2;
@@ -102,6 +111,14 @@ fn extreme(values: &[f64], better: impl Fn(f64, f64) -> bool) -> usize {
             false => best,
         }
     })
+}
+
+/// The last value's distance from the mean, in deviations.
+fn zscore(values: &[f64]) -> Option<f64> {
+    let last = values.last()?;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let deviation = variance(values).sqrt();
+    (deviation > 0.0).then(|| (last - mean) / deviation)
 }
 
 fn variance(values: &[f64]) -> f64 {
