@@ -3,6 +3,7 @@
 mod agent;
 mod alert;
 mod backfill;
+mod backtest;
 mod check;
 mod check_alertmanager;
 mod check_dashboards;
@@ -38,6 +39,7 @@ enum Command {
     Agent(agent::AgentArgs),
     Alert(alert::AlertArgs),
     Backfill(backfill::BackfillArgs),
+    Backtest(backtest::BacktestArgs),
     Check(check::CheckArgs),
     Drill(explain::DrillArgs),
     Explain(explain::ExplainArgs),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Agent(args) => agent::run(args),
         Command::Backfill(args) => backfill::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Alert(args) => alert::run(&args),
         Command::Check(args) => check::run(args),
         Command::Drill(args) => explain::run_drill(&args),

@@ -7,6 +7,7 @@
 mod alertmanager_api;
 mod app;
 mod auth;
+mod backtest_api;
 mod body;
 mod connection;
 mod dashboards_api;

@@ -183,6 +183,7 @@ static PARTS: &[&[Route]] = &[
     super::alertmanager_api::ROUTES,
     super::notify_api::ROUTES,
     super::rules_api::ROUTES,
+    super::backtest_api::ROUTES,
     super::write_api::ROUTES,
 ];
 

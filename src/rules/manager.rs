@@ -16,7 +16,7 @@ use super::journal::{self, Folded, RuleKey};
 use super::metrics;
 use super::runtime::RuleRuntime;
 use super::view::{GroupView, RuleView};
-use super::{Deps, Published};
+use super::{Deps, Published, Settings};
 use crate::io::Shutdown;
 use crate::io::log::{LogError, Position};
 use crate::model::Interval;
@@ -361,6 +361,11 @@ impl Manager {
             .iter()
             .map(|published| published.view.load_full())
             .collect()
+    }
+
+    /// Returns how rules run.
+    pub fn settings(&self) -> &Settings {
+        &self.deps.settings
     }
 
     /// Returns the rules of this name, each with its group.

@@ -59,6 +59,10 @@ impl World {
     }
 
     async fn start(&self, rules: &str) -> Running {
+        self.start_with(rules, None).await
+    }
+
+    async fn start_with(&self, rules: &str, interest: Option<Arc<dyn crate::storage::Interest>>) -> Running {
         let deps = Deps {
             clock: Arc::new(self.clock.clone()),
             engine: Arc::new(EngineOver {
@@ -69,7 +73,7 @@ impl World {
             appender: Arc::new(self.store.clone()),
             log: self.log.clone(),
             sink: self.sink.clone(),
-            interest: None,
+            interest,
             settings: Settings {
                 external_labels: Labels::from_pairs([("region", "eu")]),
                 ..Settings::default()
@@ -335,4 +339,191 @@ async fn a_series_that_vanished_is_missed_after_a_restart_too() {
     assert_eq!(second.states(), ["A firing"]);
     assert_eq!(world.sink.taken.lock()[0].labels.value("n"), "1");
     second.kill();
+}
+
+/// Rules of every kind: recorded, held, recovering, judged by a detector, joined.
+const OF_EVERY_KIND: &str = "groups:
+- name: g
+  rules:
+  - {record: 'job:load:sum', expr: sum by (job) (load)}
+  - {alert: High, expr: 'job:load:sum > 12', for: 30s, keep_firing_for: 1m, annotations: {summary: '{{ $value }}'}}
+  - {alert: Odd, expr: load, anomaly: {model: mad, history: 1h, resolution: 1m, min_change: 3}, recover: value.score < 0.5}
+  - alert: Both
+    queries: {load: {expr: load, anomaly: {model: ewma, history: 2h, resolution: 1m}}, busy: {expr: busy, default: 1}}
+    condition: load.score > 1 && busy > 0
+    annotations: {summary: '{{ $values.load | printf \"%.1f\" }} instead of {{ $expected | printf \"%.1f\" }}'}
+";
+
+/// A load that wobbles, and jumps twice.
+fn load(world: &World) {
+    let (labels, _) = crate::query::parse_series("load{job=\"a\"}").unwrap();
+    for second in (-7200..1200).step_by(15) {
+        let wobble = f64::from((second / 15 * 7 % 5) as i16);
+        let jump = if (300..420).contains(&second) || (700..715).contains(&second) {
+            20.0
+        } else {
+            0.0
+        };
+        world
+            .store
+            .put(&labels, START + Interval::secs(second), 5.0 + wobble + jump);
+    }
+}
+
+#[tokio::test]
+async fn a_backtest_says_sample_for_sample_what_live_evaluation_did() {
+    let world = World::new();
+    load(&world);
+    let past = world.store.deep_copy();
+    let running = world.start(OF_EVERY_KIND).await;
+    let mut last = None;
+    let mut ticks = Vec::new();
+    for _ in 0..1000 {
+        running.pass(&world, Interval::secs(1)).await;
+        let evaluated = running.manager.groups()[0].last_evaluation;
+        if evaluated != last {
+            ticks.extend(evaluated);
+            last = evaluated;
+        }
+    }
+    let live: Vec<(String, i64, f64)> = written(
+        &world.store,
+        &[
+            "ALERTS",
+            "ALERTS_FOR_STATE",
+            "job:load:sum",
+            "anomaly_score",
+            "anomaly_upper",
+        ],
+    );
+    assert!(
+        live.iter()
+            .any(|(series, ..)| series.contains("Odd") && series.contains("firing")),
+        "nothing odd: {ticks:?}"
+    );
+    assert!(live.iter().any(|(series, ..)| series.contains("High")), "nothing high");
+    let source = file(OF_EVERY_KIND);
+    let groups = super::RuleFile::read(&source).unwrap().groups;
+    let test = super::Backtest {
+        groups: groups.into_iter().map(|group| (source.path.clone(), group)).collect(),
+        querier: Arc::new(past),
+        options: QueryOptions::default(),
+        settings: Settings {
+            external_labels: Labels::from_pairs([("region", "eu")]),
+            ..Settings::default()
+        },
+        from: ticks[0],
+        to: *ticks.last().unwrap(),
+    };
+    let tested = test.run().await.unwrap();
+    assert_eq!(
+        (tested.evaluations, tested.errors.len()),
+        (ticks.len() as u64, 0),
+        "{:?}",
+        tested.errors
+    );
+    let beside = LiteralStore::new();
+    for (labels, samples) in &tested.recorded {
+        samples
+            .iter()
+            .for_each(|sample| beside.put(labels, sample.at, sample.value));
+    }
+    let tested_samples = written(
+        &beside,
+        &[
+            "ALERTS",
+            "ALERTS_FOR_STATE",
+            "job:load:sum",
+            "anomaly_score",
+            "anomaly_upper",
+        ],
+    );
+    assert_eq!(tested_samples, live);
+    let handed: Vec<String> = tested
+        .handed
+        .iter()
+        .flat_map(|(at, alerts)| {
+            alerts.iter().map(move |alert| {
+                let state = if alert.is_resolved(*at) { "resolved" } else { "firing" };
+                format!("{} {state}", alert.labels.value("alertname"))
+            })
+        })
+        .collect();
+    assert_eq!(handed, world.sent());
+    running.kill();
+}
+
+/// Returns all samples of these metrics, stale markers as -1.
+fn written(store: &LiteralStore, metrics: &[&str]) -> Vec<(String, i64, f64)> {
+    use crate::storage::{Columns, Hints, Querier, Select};
+    let mut found = Vec::new();
+    for metric in metrics {
+        let select = Select {
+            matchers: vec![crate::model::Matcher::equal("__name__", *metric)],
+            range: crate::model::TimeRange::ALL,
+            hints: Hints::default(),
+        };
+        let mut columns = Columns::default();
+        for series in store.select(&select).unwrap().series {
+            series.columns(crate::model::TimeRange::ALL, &mut columns).unwrap();
+            let samples = columns.times.iter().zip(&columns.values);
+            let value = |value: &f64| if crate::model::is_stale(*value) { -1.0 } else { *value };
+            found.extend(samples.map(|(at, sample)| (series.labels().to_string(), *at, value(sample))));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_detector_that_is_learning_is_shown_and_pages_nobody() {
+    let world = World::new();
+    let rules = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: load, anomaly: both, no_data: alert}\n";
+    world.set("load{job=\"a\"}", 1e9);
+    let running = world.start(rules).await;
+    for _ in 0..4 {
+        world.set("load{job=\"a\"}", 1e9);
+        running.pass(&world, Interval::secs(15)).await;
+    }
+    let rule = &running.manager.rules_named("A")[0].1;
+    let alert = rule.alert.as_ref().unwrap();
+    assert_eq!(alert.learning, [Labels::from_pairs([("job", "a")])]);
+    assert!(running.states().is_empty() && world.sent().is_empty());
+    running.kill();
+}
+
+/// A store that tells at once.
+struct Told(parking_lot::Mutex<Option<Arc<crate::storage::Wake>>>);
+
+impl crate::storage::Interest for Told {
+    fn register(&self, _: Vec<(u64, Vec<crate::model::Matcher>)>, wake: Arc<crate::storage::Wake>) {
+        *self.0.lock() = Some(wake);
+    }
+}
+
+#[tokio::test]
+async fn a_sample_that_crosses_pages_within_milliseconds_unless_its_group_is_not_eager() {
+    for (eager, expected) in [(true, vec!["A firing"]), (false, vec![])] {
+        let world = World::new();
+        let told = Arc::new(Told(parking_lot::Mutex::default()));
+        let rules = format!(
+            "groups:\n- name: g\n  interval: 1h\n  eager: {eager}\n  rules:\n  - {{alert: A, expr: up == 0}}\n"
+        );
+        let running = world.start_with(&rules, Some(told.clone())).await;
+        running.pass(&world, Interval::secs(3)).await;
+        assert!(world.sent().is_empty());
+        world.set("up{job=\"a\"}", 0.0);
+        let wake = told.0.lock().clone().unwrap();
+        wake(&[0]);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+            world.clock.advance(Interval(1));
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(world.sent(), expected, "eager: {eager}");
+        assert_eq!(running.states().len(), expected.len());
+        running.kill();
+    }
 }

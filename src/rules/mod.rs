@@ -6,6 +6,7 @@
 
 mod alerting;
 mod anomaly;
+mod backtest;
 mod condition;
 mod depend;
 mod eager;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use anomaly::Anomaly;
+pub use backtest::{Backtest, Backtested, BacktestedTransition};
 pub use condition::Condition;
 pub use depend::metric_names;
 pub use expand::Text;

@@ -7,13 +7,13 @@ use super::eager::Share;
 use super::group::GroupRuntime;
 use super::journal::RuleKey;
 use super::runtime::RuleRuntime;
-use super::view::ActiveAlert;
-use super::{AlertSink, Deps, EngineOver, GroupSpec, Settings};
+use super::view::{ActiveAlert, TransitionView};
+use super::{AlertSink, Deps, EngineOver, Evaluate, GroupSpec, Settings};
 use crate::io::log::MemLog;
 use crate::io::{BoxFuture, Mono, SimClock};
 use crate::model::{Alert, Millis};
 use crate::query::{Engine, QueryOptions};
-use crate::storage::LiteralStore;
+use crate::storage::{Appender, LiteralStore};
 
 /// Groups of rules that are evaluated when told, at a time that is told.
 pub struct Replay {
@@ -39,17 +39,37 @@ impl Replay {
         settings: Settings,
         start: Millis,
     ) -> Replay {
+        let engine = EngineOver {
+            engine: Engine,
+            querier: Arc::new(store.clone()),
+            options,
+        };
+        Replay::over(
+            groups,
+            Arc::new(engine),
+            Arc::new(store.clone()),
+            Arc::new(Nobody),
+            settings,
+            start,
+        )
+    }
+
+    /// Prepares the groups over any store.
+    pub(super) fn over(
+        groups: Vec<(String, GroupSpec)>,
+        engine: Arc<dyn Evaluate>,
+        appender: Arc<dyn Appender>,
+        sink: Arc<dyn AlertSink>,
+        settings: Settings,
+        start: Millis,
+    ) -> Replay {
         let clock = SimClock::at(start);
         let deps = Arc::new(Deps {
             clock: Arc::new(clock.clone()),
-            engine: Arc::new(EngineOver {
-                engine: Engine,
-                querier: Arc::new(store.clone()),
-                options,
-            }),
-            appender: Arc::new(store.clone()),
+            engine,
+            appender,
             log: Arc::new(MemLog::new()),
-            sink: Arc::new(Nobody),
+            sink,
             interest: None,
             settings,
             seed: 0,
@@ -77,11 +97,42 @@ impl Replay {
 
     /// Evaluates all groups at `at`, which is not before the last evaluation.
     pub async fn evaluate(&mut self, at: Millis) {
-        use crate::io::Clock as _;
-        self.clock.advance(at - self.clock.now());
+        self.advance(at);
         for group in &mut self.groups {
             group.evaluate(&self.deps).await;
         }
+    }
+
+    /// Evaluates one group at `at`, which is not before the last evaluation of any.
+    pub(super) async fn evaluate_group(&mut self, group: usize, at: Millis) {
+        self.advance(at);
+        self.groups[group].evaluate(&self.deps).await;
+    }
+
+    fn advance(&self, at: Millis) {
+        use crate::io::Clock as _;
+        self.clock.advance(at - self.clock.now());
+    }
+
+    /// Returns what changed in a group's alerts at `at`, each with its group and rule.
+    pub(super) fn transitions_at(&self, group: usize, at: Millis) -> Vec<(String, String, TransitionView)> {
+        let group = &self.groups[group];
+        let rules = group.rules.iter().flat_map(|rule| {
+            let latest = rule
+                .transitions
+                .iter()
+                .rev()
+                .take_while(|transition| transition.at == at);
+            latest.map(|transition| (group.spec.name.clone(), rule.spec.name.clone(), transition.clone()))
+        });
+        let mut found: Vec<_> = rules.collect();
+        found.reverse();
+        found
+    }
+
+    /// Returns the errors of a group's rules at its last evaluation, each led by its rule.
+    pub(super) fn errors_of(&self, group: usize) -> Vec<String> {
+        errors_of(&self.groups[group])
     }
 
     /// Returns the alerts that fire under this name, with the errors of its rules.
@@ -103,14 +154,15 @@ impl Replay {
 
     /// Returns the errors of all rules at the last evaluation, each led by its rule.
     pub fn errors(&self) -> Vec<String> {
-        let mut errors = Vec::new();
-        for group in &self.groups {
-            for rule in &group.published().view.load().rules {
-                if let super::Health::Err(error) = &rule.health {
-                    errors.push(format!("rule {}: {error}", rule.name));
-                }
-            }
-        }
-        errors
+        self.groups.iter().flat_map(errors_of).collect()
     }
+}
+
+fn errors_of(group: &GroupRuntime) -> Vec<String> {
+    let view = group.published().view.load_full();
+    let errors = view.rules.iter().filter_map(|rule| match &rule.health {
+        super::Health::Err(error) => Some(format!("rule {}: {error}", rule.name)),
+        super::Health::Ok | super::Health::Unknown => None,
+    });
+    errors.collect()
 }

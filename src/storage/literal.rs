@@ -42,6 +42,14 @@ impl LiteralStore {
         LiteralStore::default()
     }
 
+    /// Returns a store with the same samples that goes its own way from now on.
+    #[cfg(test)]
+    pub(crate) fn deep_copy(&self) -> LiteralStore {
+        let copy = LiteralStore::new();
+        copy.inner.write().series = self.inner.read().series.clone();
+        copy
+    }
+
     /// Takes a float, replacing what was there.
     pub fn put(&self, labels: &Labels, at: Millis, value: f64) {
         self.put_with_start(labels, at, value, 0);

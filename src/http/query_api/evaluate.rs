@@ -33,7 +33,7 @@ fn interrupt(clock: &Arc<dyn Clock>, timeout: Interval, left: Arc<AtomicBool>) -
 }
 
 /// Returns a question that is answered with no once `timeout` has passed, whoever is there.
-pub(super) fn until(clock: &Arc<dyn Clock>, timeout: Interval) -> Interrupt {
+pub(in crate::http) fn until(clock: &Arc<dyn Clock>, timeout: Interval) -> Interrupt {
     interrupt(clock, timeout, Arc::default())
 }
 

@@ -14,6 +14,7 @@ use axum::http::Method;
 
 use super::route::{Handler, Route, Scope};
 
+pub(super) use evaluate::until;
 #[cfg(test)]
 pub(super) use status::tests::NoStatus;
 pub use status::{RuntimeInfo, Status, TsdbStatus};
