@@ -10,6 +10,8 @@ mod backtest;
 mod condition;
 mod depend;
 mod eager;
+#[cfg(test)]
+mod examples_tests;
 mod expand;
 mod external;
 mod file;

@@ -9,6 +9,10 @@ mod call;
 mod changepoint;
 mod decompose;
 mod forecast;
+#[cfg(test)]
+mod nab;
+#[cfg(test)]
+mod quality;
 mod robust;
 mod seasonal;
 mod settings;

@@ -267,7 +267,7 @@ fn direction_least_change_and_range_bend_the_score() {
 }
 
 #[test]
-fn the_stream_notices_a_new_level_and_a_new_extreme() {
+fn the_stream_notices_what_is_unusual_for_the_series() {
     let settings = Settings::read("stream", []).unwrap();
     let series = Series::of(0, DAY, 60_000, |at| 50.0 + 5.0 * noise(at));
     assert!(series.judge(&settings, DAY, 52.0).unwrap().score < 1.0);
