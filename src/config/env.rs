@@ -14,6 +14,7 @@ pub(crate) const SCALARS: &[&[&str]] = &[
     &["data_dir"],
     &["external_url"],
     &["evaluation_interval"],
+    &["eager_cpu_share"],
     &["alertmanager"],
     &["query", "subquery_step"],
     &["query", "lookback"],

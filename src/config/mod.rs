@@ -44,6 +44,8 @@ pub struct Config {
     pub evaluation_interval: Interval,
     /// How far in the past rules are evaluated, so that late samples are in.
     pub rule_query_offset: Interval,
+    /// What evaluating alert rules at the moment a sample lands may cost, in CPU seconds a second; 0 is not at all.
+    pub eager_cpu_share: f64,
     /// Rule files by pattern; `builtin:` stands for the shipped ones. Absent = the shipped ones.
     pub rules: Option<Vec<String>>,
     /// Alertmanager's own file. Absent = alerts show in the UI and page nobody.
@@ -95,6 +97,7 @@ impl Default for Config {
             external_labels: BTreeMap::new(),
             evaluation_interval: Interval::secs(15),
             rule_query_offset: Interval::ZERO,
+            eager_cpu_share: 0.25,
             rules: None,
             alertmanager: None,
             alerting: Alerting::default(),
@@ -360,6 +363,9 @@ impl Config {
         }
         if self.evaluation_interval <= Interval::ZERO {
             return Err("evaluation_interval: must be more than 0s".to_owned());
+        }
+        if !(0.0..=64.0).contains(&self.eager_cpu_share) {
+            return Err("eager_cpu_share: must lie between 0 (off) and 64 cores".to_owned());
         }
         Ok(())
     }

@@ -129,7 +129,9 @@ impl Events {
     ) -> Result<bool, EventsError> {
         let mut difference = Fresh::new(&self.cubes);
         let mut minutes = BTreeSet::new();
-        let both = before.map(|event| (event, false)).chain(after.map(|event| (event, true)));
+        let both = before
+            .map(|event| (event, false))
+            .chain(after.map(|event| (event, true)));
         for (event, is_added) in both {
             minutes.insert((domain_of(&event), minute_of(event.at.0)));
             difference.memory.correct(&event, is_added);

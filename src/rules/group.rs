@@ -188,6 +188,10 @@ impl GroupRuntime {
 
     /// Evaluates the rules that samples touched, as far as the share goes; returns when to look again at those that rest.
     async fn evaluate_touched(&mut self, deps: &Arc<Deps>) -> Option<Mono> {
+        if self.last.is_none() {
+            // The first evaluation is one of all rules, and it is near.
+            return None;
+        }
         let mono = deps.clock.mono();
         let touched = self.inbox.take();
         let (ready, resting): (Vec<usize>, Vec<usize>) = touched

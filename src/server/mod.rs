@@ -585,6 +585,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         interval: config.evaluation_interval,
         query_offset: config.rule_query_offset,
+        eager_cpu_share: config.eager_cpu_share,
         external_labels: Labels::from_pairs(&config.external_labels),
         external_url: config.url(),
         ..Settings::default()

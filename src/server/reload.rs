@@ -256,6 +256,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             ("external_labels", format!("{:?}", config.external_labels)),
             ("evaluation_interval", format!("{:?}", config.evaluation_interval)),
             ("rule_query_offset", format!("{:?}", config.rule_query_offset)),
+            ("eager_cpu_share", format!("{:?}", config.eager_cpu_share)),
             ("alerting", format!("{:?}", config.alerting)),
             ("query", format!("{:?}", config.query)),
             (

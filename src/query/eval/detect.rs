@@ -144,6 +144,7 @@ impl Evaluator<'_> {
         let last = grid.last().div_euclid(resolution) * resolution;
         let all = Grid::range(learned.from(settings, grid), last, resolution);
         let calendar = Calendar::new(settings, all.start, grid.last().max(last));
+        let mut held = self.budget.hold(0)?;
         let mut found = Vec::new();
         let mut fresh: Vec<Fitted> = learned.anchors.iter().map(|_| Fitted::new()).collect();
         let judged = Judged {
@@ -169,6 +170,7 @@ impl Evaluator<'_> {
                 Ok(rows)
             })?;
             for (anchor, labels, fit) in fits.into_inner() {
+                held.grow(fit.bytes())?;
                 fresh[anchor].insert(labels, fit);
             }
             found.extend(rows);
@@ -258,8 +260,16 @@ impl Learned {
         from.div_euclid(resolution) * resolution
     }
 
+    /// Whether what is learned is kept: that of one anchor is asked for again, those of a long graph hardly are.
+    fn is_kept(&self) -> bool {
+        matches!(&self.keys[..], [Some(_)])
+    }
+
     /// Keeps what was learned anew.
     fn keep(&self, fresh: Vec<Fitted>, fits: &crate::query::Fits) {
+        if !self.is_kept() {
+            return;
+        }
         let anchors = self.keys.iter().zip(&self.known).zip(fresh);
         for ((key, known), fresh) in anchors {
             if let (Some((key, version)), None) = (key, known) {
@@ -291,7 +301,7 @@ impl Judged<'_> {
                 Some(known) => known.get(&subject.labels).cloned(),
                 None => Fit::learn(points, *anchor, self.settings, self.calendar).map(Arc::new),
             };
-            if let (Some(fit), None) = (&fit, &self.learned.known[index]) {
+            if let (Some(fit), None, true) = (&fit, &self.learned.known[index], self.learned.is_kept()) {
                 fresh.push((index, subject.labels.clone(), Arc::clone(fit)));
             }
             if subject.values.is_empty() {
