@@ -30,6 +30,8 @@ pub(super) static ROUTES: &[Route<DoorCall>] = &[
     page("/graph"),
     page("/alerts"),
     page("/alerts/{rule}"),
+    page("/clicks"),
+    page("/clicks/ad/{id}"),
     page("/dashboards"),
     page("/dashboards/{name}"),
     page("/status"),

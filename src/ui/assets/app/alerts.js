@@ -98,7 +98,7 @@ function Groups({ filter }) {
   if (groups.length === 0) return html`<p class="empty">${data.length === 0 ? "Nothing is being sent." : "No group matches."}</p>`;
   const receivers = Map.groupBy ? Map.groupBy(groups, (group) => group.receiver?.name ?? "") : new Map([["", groups]]);
   return [...receivers].map(
-    ([receiver, list]) => html`<section class="block" key=${receiver}><h2>to ${receiver || "nobody"} <small class="faint">${list.length} groups</small></h2>
+    ([receiver, list]) => html`<section class="block" key=${receiver}><h2>to ${receiver || "nobody"} <small class="faint">${list.length === 1 ? "1 group" : `${list.length} groups`}</small></h2>
       ${list.map((group) => html`<div class="wall" key=${JSON.stringify(group.labels)}>
         <header>${Object.keys(group.labels).length === 0 ? "All alerts" : html`<${Tags} labels=${group.labels} />`}<small class="faint">${group.alerts.length}</small></header>
         <ul class="alerts">${group.alerts.map((alert) => {

@@ -87,7 +87,7 @@ export function Heatmap({ panel, series, from, to, step, height, label }) {
           if (value <= 0) return;
           // The root lets rare values be seen beside frequent ones.
           ctx.fillStyle = color("--heat", Math.round((0.08 + 0.92 * Math.sqrt(value / most)) * 25) / 25);
-          ctx.fillRect(plot.valToPos(times[i], "x", true) - width / 2, top, width - 0.5, bottom - top - 0.5);
+          ctx.fillRect(plot.valToPos(times[i], "x", true) - width / 2, top, width > 8 ? width - 1 : width + 0.5, bottom - top - 1);
         });
       });
       ctx.restore();

@@ -8,12 +8,13 @@ import { again, back, setRange, shift } from "./time.js";
 
 export const helpOpen = signal(false);
 
-const PAGES = { h: "/", d: "/dashboards", e: "/explore", a: "/alerts", s: "/status" };
+const PAGES = { h: "/", d: "/dashboards", e: "/explore", a: "/alerts", c: "/clicks", s: "/status" };
 const KEYS = [
   ["g h", "Home"],
   ["g d", "Dashboards"],
   ["g e", "Explore"],
   ["g a", "Alerts"],
+  ["g c", "Clicks"],
   ["g s", "Status"],
   ["/", "to the query or the filter"],
   ["r", "ask for everything anew"],

@@ -15,6 +15,7 @@ const PAGES = [
   { path: "/dashboards", title: "Dashboards", icon: "boards", load: async () => Boards },
   { path: "/explore", title: "Explore", icon: "explore", load: async () => (await import("./explore.js")).ExplorePage },
   { path: "/alerts", title: "Alerts", icon: "bell", load: async () => (await import("./alerts.js")).AlertsPage },
+  { path: "/clicks", title: "Clicks", icon: "click", load: async () => (await import("./clicks.js")).ClicksPage },
   { path: "/status", title: "Status", icon: "status", load: async () => (await import("./status.js")).StatusPage },
 ];
 const ALIASES = { "/graph": "/explore" };
