@@ -591,6 +591,25 @@ mod tests {
         assert!(import("{}").is_err() && import("[1").unwrap_err().1 == 1);
     }
 
+    #[test]
+    fn the_dashboards_for_grafana_are_the_shipped_ones() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/dashboards");
+        let shipped = crate::ui::Dashboards::builtin();
+        for (name, ours) in shipped.iter() {
+            let text = std::fs::read_to_string(root.join(format!("{name}.json"))).unwrap();
+            let theirs = read_dashboard("x.json", &text).unwrap();
+            assert_eq!(theirs.notes, Vec::<String>::new(), "{name}");
+            let queries = |board: &Dashboard| -> Vec<String> {
+                let panels = board.rows.iter().flat_map(|row| &row.panels);
+                panels.flat_map(|panel| &panel.queries).map(|query| query.query.clone()).collect()
+            };
+            let hint = "python3 deploy/grafana/make.py writes it anew";
+            assert_eq!(queries(&theirs), queries(ours), "{name}: {hint}");
+            assert_eq!((&theirs.title, theirs.range), (&ours.title, ours.range), "{name}: {hint}");
+            assert_eq!(theirs.vars.len(), ours.vars.len(), "{name}: {hint}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_json_makes_it_panic(text in r#"\{"panels":\[(\{"type":"(row|stat|gauge|text)","targets":\[\{"expr":"[a-z\[\]${}:]{0,12}"\}\]\},?){0,3}\]\}"#) {
