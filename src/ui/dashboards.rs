@@ -9,10 +9,11 @@ use super::dashboard::{Dashboard, PANELS_MAX, Variable};
 use crate::model::yaml::{self, YamlError};
 
 /// The dashboards in the binary: name and text.
-const BUILTIN: [(&str, &str); 3] = [
+const BUILTIN: [(&str, &str); 4] = [
     ("host", include_str!("../../dashboards/host.yaml")),
     ("campanile", include_str!("../../dashboards/campanile.yaml")),
     ("alerts", include_str!("../../dashboards/alerts.yaml")),
+    ("clicks", include_str!("../../dashboards/clicks.yaml")),
 ];
 
 /// The dashboards of a server, by name.

@@ -257,6 +257,9 @@ async function alerting({ context, base }) {
   await until("the rule's value is drawn", () => drawn(page));
   await page.getByRole("button", { name: /why was it/ }).first().click();
   await page.locator(".why").first().waitFor();
+  await page.getByRole("button", { name: /Try it on/ }).click();
+  await page.getByText(/It would have fired|It would not have fired/).waitFor();
+  check("a rule is replayed over what is stored", true);
   check("a rule says why its alert was not sent", /silenced/.test(await page.locator(".why").first().textContent()));
   await page.close();
 }

@@ -21,7 +21,7 @@ function useCourse(expr) {
   const turn = Math.floor(now.value / POLL);
   useEffect(() => {
     const abort = new AbortController();
-    const end = Math.floor(Date.now() / 60000) * 60 + 60;
+    const end = Math.floor(Date.now() / 60000) * 60;
     query("/api/v1/query_range", { query: expr, start: end - SPARK, end, step: 60 }, abort.signal).then(
       ({ result }) => setState({ values: result[0]?.values ?? [] }),
       (error) => error.name !== "AbortError" && setState({ error }),

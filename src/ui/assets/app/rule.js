@@ -21,12 +21,15 @@ const DAY = 86400000;
 // A rule `value > limit` apart: what to draw as lines, and the limits when they are numbers.
 function apart(node) {
   if (node.type === "parenExpr") return apart(node.expr);
+  // A detector's score is drawn as what it judges: the value within its band.
+  if (node.type === "call" && node.func.name === "anomaly_score") return { values: [`anomaly_bands(${node.args.map(print).join(", ")})`], limits: [], banded: true };
   if (node.type !== "binaryExpr") return { values: [print(node)], limits: [] };
   if (node.op === "and" || node.op === "or" || node.op === "unless") {
     const [left, right] = [apart(node.lhs), node.op === "unless" ? { values: [], limits: [] } : apart(node.rhs)];
-    return { values: [...left.values, ...right.values], limits: [...left.limits, ...right.limits] };
+    return { values: [...left.values, ...right.values], limits: [...left.limits, ...right.limits], banded: left.banded && right.values.length === 0 };
   }
   if (!COMPARISONS.has(node.op)) return { values: [print(node)], limits: [] };
+  if (node.lhs.type === "call" && node.lhs.func.name === "anomaly_score") return apart(node.lhs);
   const plain = (side) => (side.type === "parenExpr" ? plain(side.expr) : side);
   const [left, right] = [plain(node.lhs), plain(node.rhs)];
   if (right.type === "numberLiteral") return { values: [print(left)], limits: [[Number(right.val), node.op]] };
@@ -45,6 +48,17 @@ function useApart(text) {
     return () => abort.abort();
   }, [text]);
   return state;
+}
+
+const BANDS = ["value", "expected", "lower", "upper"];
+
+// The series of a detector in the order in which they are drawn; the score has another scale and is left out.
+function banded(answer) {
+  const shown = answer.series.filter((one) => BANDS.includes(one.labels.band));
+  const { band: _, ...first } = shown[0]?.labels ?? {};
+  const same = (one) => Object.entries(first).every(([name, value]) => one.labels[name] === value);
+  const series = shown.filter(same).sort((a, b) => BANDS.indexOf(a.labels.band) - BANDS.indexOf(b.labels.band));
+  return { ...answer, series: series.map((one) => ({ ...one, name: one.labels.band })), elements: shown.length / Math.max(1, series.length) };
 }
 
 const seconds = (text) => Date.parse(text);
@@ -93,9 +107,12 @@ function ValueChart({ rule }) {
     }),
     [JSON.stringify(split), rule.name],
   );
-  const answer = useAnswers(panel, {}, width, split !== null);
-  return html`<section class="panel is-wide"><header class="panel-head"><h3>${limits.length > 0 ? html`Value against ${limits.map(([from, op]) => html`<span class="tag">${op} ${number(from)}</span> `)}` : "Value"} <small class="faint">shaded while pending or firing</small></h3></header>
-    <div ref=${frame}>${answer.error && !answer.series ? html`<p class="panel-note is-error">${answer.error.message}</p>` : !answer.series ? html`<div class="skeleton page"></div>` : answer.series.length === 0 ? html`<p class="panel-note">No data in this range.</p>` : html`<${TimeseriesBody} panel=${panel} answer=${answer} marks=${marks} height=${280} />`}</div>
+  const asked = useAnswers(panel, {}, width, split !== null);
+  const answer = useMemo(() => (split?.banded && asked.series ? banded(asked) : asked), [asked, split?.banded]);
+  const at = (name) => answer.series.findIndex((one) => one.name === name);
+  const band = split?.banded && answer.series && at("lower") >= 0 && at("upper") >= 0 ? [at("lower"), at("upper")] : undefined;
+  return html`<section class="panel is-wide"><header class="panel-head"><h3>${limits.length > 0 ? html`Value against ${limits.map(([from, op]) => html`<span class="tag">${op} ${number(from)}</span> `)}` : "Value"} ${split?.banded ? html`against what was expected${answer.elements > 1 ? html` <small class="faint">the first of ${answer.elements}</small>` : ""}` : ""} <small class="faint">shaded while pending or firing</small></h3></header>
+    <div ref=${frame}>${answer.error && !answer.series ? html`<p class="panel-note is-error">${answer.error.message}</p>` : !answer.series ? html`<div class="skeleton page"></div>` : answer.series.length === 0 ? html`<p class="panel-note">No data in this range.</p>` : html`<${TimeseriesBody} key=${String(band)} panel=${band ? { ...panel, band } : panel} answer=${answer} marks=${marks} height=${280} />`}</div>
   </section>`;
 }
 
@@ -183,5 +200,5 @@ export function RulePage({ name }) {
 function Backtest({ name }) {
   const [Part, setPart] = useState(null);
   const open = () => import("./backtest.js").then((module) => setPart(() => module.Backtest));
-  return html`<section class="block"><h2>Backtest</h2>${Part ? html`<${Part} name=${name} />` : html`<p><button class="button" onClick=${open}>Try it on the last 30 days</button></p>`}</section>`;
+  return html`<section class="block"><h2>Backtest</h2>${Part ? html`<${Part} name=${name} />` : html`<p><button class="button" onClick=${open}>Try it on what is stored</button></p>`}</section>`;
 }
