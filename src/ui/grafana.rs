@@ -601,11 +601,18 @@ mod tests {
             assert_eq!(theirs.notes, Vec::<String>::new(), "{name}");
             let queries = |board: &Dashboard| -> Vec<String> {
                 let panels = board.rows.iter().flat_map(|row| &row.panels);
-                panels.flat_map(|panel| &panel.queries).map(|query| query.query.clone()).collect()
+                panels
+                    .flat_map(|panel| &panel.queries)
+                    .map(|query| query.query.clone())
+                    .collect()
             };
             let hint = "python3 deploy/grafana/make.py writes it anew";
             assert_eq!(queries(&theirs), queries(ours), "{name}: {hint}");
-            assert_eq!((&theirs.title, theirs.range), (&ours.title, ours.range), "{name}: {hint}");
+            assert_eq!(
+                (&theirs.title, theirs.range),
+                (&ours.title, ours.range),
+                "{name}: {hint}"
+            );
             assert_eq!(theirs.vars.len(), ours.vars.len(), "{name}: {hint}");
         }
     }
