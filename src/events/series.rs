@@ -544,6 +544,14 @@ impl Querier for Both {
         self.samples.complete_until()
     }
 
+    /// A rule over windows of events waits until they are closed.
+    fn complete_for(&self, matchers: &[Matcher]) -> Millis {
+        match is_virtual(matchers) {
+            true => self.events.complete_until(),
+            false => self.samples.complete_for(matchers),
+        }
+    }
+
     fn version(&self, range: TimeRange) -> u64 {
         self.samples.version(range).wrapping_add(self.events.version(range))
     }

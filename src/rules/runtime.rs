@@ -147,7 +147,10 @@ impl RuleRuntime {
     /// The time that the queries look at: while the data of a window may still come, the last time at which all was there.
     fn query_at(&self, deps: &Arc<Deps>, tick: Tick) -> Millis {
         let queries = self.spec.queries();
-        let complete = queries.iter().map(|query| deps.engine.complete_until(&query.expr));
+        // Where nothing is complete yet, the epoch is as good as any time.
+        let complete = queries
+            .iter()
+            .map(|query| deps.engine.complete_until(&query.expr).max(Millis(0)));
         complete.fold(tick.now - tick.offset, Millis::min)
     }
 
