@@ -1,32 +1,10 @@
 //! Who we say we are, and whom we trust: Prometheus's `basic_auth`, `authorization` and `tls_config`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    /// Returns the text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
+use crate::model::Secret;
 
 /// Prometheus's `basic_auth`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -22,7 +22,7 @@ mod targets;
 
 pub use collect::{Gathered, Host};
 pub use config::{AgentConfig, Bytes, FileSdConfig, HttpSdConfig, ScrapeConfig, ScrapeProtocol, StaticConfig};
-pub use credentials::{Authorization, BasicAuth, Secret, TlsConfig};
+pub use credentials::{Authorization, BasicAuth, TlsConfig};
 pub use daemon::{Agent, AgentParts, Forwarder};
 pub use file::AgentFile;
 pub use metrics::METRICS;

@@ -128,7 +128,7 @@ impl Sender {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
         let given = self.config.headers.iter();
-        headers.extend(given.map(|(name, value)| (name.clone(), value.reveal().to_owned())));
+        headers.extend(given.map(|(name, value)| (name.clone(), value.expose().to_owned())));
         let credentials = Credentials {
             basic: self.config.basic_auth.as_ref(),
             token: self.config.authorization.as_ref(),

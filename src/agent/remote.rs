@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::credentials::{Authorization, BasicAuth, Secret, TlsConfig};
+use super::credentials::{Authorization, BasicAuth, TlsConfig};
 use crate::ingest::relabel::RelabelConfig;
-use crate::model::Interval;
+use crate::model::{Interval, Secret};
 
 /// One server to push to: Prometheus's `remote_write`, version 1.0 of the protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

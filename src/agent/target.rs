@@ -5,12 +5,12 @@ use std::path::Path;
 use base64::Engine as _;
 
 use super::config::{ScrapeConfig, StaticConfig};
-use super::credentials::{Authorization, BasicAuth, Secret, TlsConfig};
+use super::credentials::{Authorization, BasicAuth, TlsConfig};
 use crate::ingest::relabel::relabel;
 use crate::io::disk::Disk;
 use crate::io::files;
 use crate::io::http_client::HttpOptions;
-use crate::model::{Interval, Labels, LabelsBuilder};
+use crate::model::{Interval, Labels, LabelsBuilder, Secret};
 
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -148,7 +148,7 @@ fn secret(disk: &dyn Disk, literal: &Secret, file: Option<&Path>) -> Result<Stri
             let text = files::read_text(disk, file).map_err(|error| format!("{}: {error}", file.display()))?;
             Ok(text.trim().to_owned())
         }
-        None => Ok(literal.reveal().to_owned()),
+        None => Ok(literal.expose().to_owned()),
     }
 }
 

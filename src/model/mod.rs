@@ -8,6 +8,7 @@ mod float;
 mod histogram;
 mod labels;
 mod matcher;
+mod secret;
 mod time;
 pub(crate) mod wire;
 pub mod yaml;
@@ -24,4 +25,5 @@ pub use histogram::{
 };
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_valid_label_name, is_valid_metric_name};
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use secret::Secret;
 pub use time::{DurationError, Interval, Millis, TimeRange};

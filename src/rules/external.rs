@@ -14,10 +14,10 @@ use crate::ingest::relabel::{RelabelConfig, relabel};
 use crate::io::disk::Disk;
 use crate::io::http_client::HttpClient;
 use crate::io::outgoing::config::{HttpConfig, RawAuthorization, RawBasicAuth, RawHeader, RawOAuth2, TlsConfig};
-use crate::io::outgoing::scalar::{Secret, Text};
+use crate::io::outgoing::scalar::Text;
 use crate::io::outgoing::sender::{Failure, Outgoing, Sender};
 use crate::io::{Clock, Shutdown};
-use crate::model::{Alert, Fingerprint, Interval, LabelsBuilder, Millis};
+use crate::model::{Alert, Fingerprint, Interval, LabelsBuilder, Millis, Secret};
 
 /// The most alerts kept for one Alertmanager; beyond it the oldest are dropped, and counted as errors.
 const PENDING_MAX: usize = 10_000;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 pub(crate) use crate::io::outgoing::config::{HttpConfig, TlsConfig};
-pub(crate) use crate::io::outgoing::scalar::{self, Secret, SecretSource};
+pub(crate) use crate::io::outgoing::scalar::{self, SecretSource};
+pub(crate) use crate::model::Secret;
 pub(crate) use preset::FieldValue;
 pub(crate) use receiver::{Channel, EmailConfig, Integration, PresetConfig, Receiver, WebhookConfig};
 pub(crate) use route::{Route, RouteTree};

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::HttpConfig;
-use super::scalar::{Secret, SecretSource, Text};
+use super::Secret;
+use super::scalar::{SecretSource, Text};
 use crate::model::Interval;
 
 /// What a key of a preset holds.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use super::super::flood::{Limit, Rate};
 use super::super::notify::presets::{self, Preset};
 use super::Global;
+use super::Secret;
 use super::preset::{FieldValue, RawPreset};
-use super::scalar::{Secret, SecretSource, Text};
+use super::scalar::{SecretSource, Text};
 use super::{HttpConfig, TlsConfig};
 use crate::model::Interval;
 

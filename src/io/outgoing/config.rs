@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::scalar::{Secret, SecretSource, Text};
+use super::scalar::{SecretSource, Text};
+use crate::model::Secret;
 
 /// `http_config`.
 #[derive(Clone, Debug, Deserialize)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::io::disk::Disk;
 use crate::io::files;
+use crate::model::Secret;
 
 /// A text that may be written without quotes, whatever YAML takes it for: `team: 5` is `"5"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,34 +41,6 @@ impl<'de> Deserialize<'de> for Text {
             }
         }
         deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// A text that is never printed, logged or served.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub(crate) fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// Hands the text out, to be sent to where it belongs.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Secret(Text::deserialize(deserializer)?.0))
     }
 }
 
@@ -106,7 +79,7 @@ impl SecretSource {
         match self {
             SecretSource::Inline(secret) => Ok(secret.clone()),
             SecretSource::File(path) => files::read_text(disk, path)
-                .map(|text| Secret(text.trim().to_owned()))
+                .map(|text| Secret::new(text.trim()))
                 .map_err(|error| format!("cannot read {}: {error}", path.display())),
         }
     }
