@@ -1,7 +1,7 @@
 //! Bounded: every limit of docs/limits.md that one client can reach, with its name in the answer and its count in the metrics,
 //! and service for everybody else meanwhile.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,46 @@ fn bodies_are_bounded_before_and_after_decompression() {
     assert!(rest(&mut stream).starts_with("HTTP/1.1 413"));
     let garbage = request("POST", &url, &remote_write, b"\xff\xff\xff\xff\xff\xff").expect("an answer");
     assert_eq!(garbage.status, 400, "{}", garbage.text());
+}
+
+#[test]
+fn a_large_answer_is_the_same_in_pieces_whether_compressed_or_not() {
+    let server = limited("");
+    let at = now();
+    let lines: String = (0..400).map(|n| format!("large{{n=\"{n}\"}} {n}.25 {at}\n")).collect();
+    let answer = server.client().post("/api/v1/import/prometheus", &[], lines.as_bytes());
+    assert!(answer.status < 300, "{}", answer.text());
+    let (start, end) = (at / 1000, at / 1000 + 250);
+    let url = format!(
+        "{}/api/v1/query_range?query=large&start={start}&end={end}&step=1",
+        server.url()
+    );
+    let ask = |encoding: &str| {
+        let answer = request("GET", &url, &[("Accept-Encoding", encoding)], b"").expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(
+            answer.header("transfer-encoding"),
+            Some("chunked"),
+            "it is sent while it is made"
+        );
+        answer
+    };
+    let plain = ask("identity");
+    assert_eq!(plain.header("content-encoding"), None);
+    assert!(plain.body.len() > 2_000_000, "{} bytes", plain.body.len());
+    let series = plain.json()["data"]["result"].as_array().map(Vec::len);
+    assert_eq!(series, Some(400));
+    let gzip = ask("gzip");
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&gzip.body[..])
+        .read_to_end(&mut unpacked)
+        .expect("a whole gzip stream");
+    assert!(unpacked == plain.body, "gzip differs");
+    let zstd = ask("zstd");
+    assert_eq!(zstd.header("content-encoding"), Some("zstd"));
+    assert!(zstd::decode_all(&zstd.body[..]).expect("a whole zstd stream") == plain.body);
+    assert!(gzip.body.len() * 5 < plain.body.len() && zstd.body.len() * 5 < plain.body.len());
 }
 
 #[test]
