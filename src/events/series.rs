@@ -14,7 +14,7 @@ use super::people::People;
 use super::query::{Stretch, Wanted, stretches};
 use super::{Domain, Events, EventsError, Field, QuestionError};
 use crate::model::{Labels, METRIC_NAME, MatchOp, Matcher, MetricKind, MetricMetadata, Millis, TimeRange};
-use crate::storage::{Columns, ExemplarSeries, Querier, Select, Selection, Series, StorageError};
+use crate::storage::{Columns, ExemplarSeries, NewestBy, Querier, Select, Selection, Series, StorageError};
 
 /// The most series of one selector.
 const SERIES_MAX: usize = 50_000;
@@ -490,11 +490,20 @@ impl Querier for Both {
         let mut selection = self.samples.select(select)?;
         if may_be_virtual(&select.matchers) {
             let more = self.events.select(select)?;
-            selection.series.extend(more.series);
-            selection.series.sort_by_cached_key(|series| series.labels());
+            if !more.series.is_empty() {
+                selection.series.extend(more.series);
+                selection.series.sort_by_cached_key(|series| series.labels());
+            }
             selection.warnings.extend(more.warnings);
         }
         Ok(selection)
+    }
+
+    fn newest_by(&self, select: &Select, names: &[String]) -> Result<Option<NewestBy>, StorageError> {
+        match may_be_virtual(&select.matchers) {
+            true => Ok(None),
+            false => self.samples.newest_by(select, names),
+        }
     }
 
     fn series(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, StorageError> {
