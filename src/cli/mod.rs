@@ -10,8 +10,11 @@ mod check_dashboards;
 mod check_rules;
 mod explain;
 mod fmt;
+mod prove;
 mod push;
 mod query;
+mod recalc;
+mod reconcile;
 mod serve;
 mod server;
 mod silence;
@@ -45,7 +48,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     Preview(explain::PreviewArgs),
     Silence(silence::SilenceArgs),
+    Prove(prove::ProveArgs),
     Push(push::PushArgs),
+    Recalc(recalc::RecalcArgs),
+    Reconcile(reconcile::ReconcileArgs),
     Fmt(fmt::FmtArgs),
     Query(query::QueryArgs),
     Test(test::TestArgs),
@@ -67,7 +73,10 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Preview(args) => explain::run_preview(&args),
         Command::Silence(args) => silence::run(&args),
+        Command::Prove(args) => prove::run(&args),
         Command::Push(args) => push::run(args),
+        Command::Recalc(args) => recalc::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
         Command::Fmt(args) => fmt::run(args),
         Command::Query(args) => query::run(args),
         Command::Test(args) => test::run(args),

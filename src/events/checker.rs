@@ -78,6 +78,11 @@ impl Checker {
         self.bots.version
     }
 
+    /// Returns what would speak against a kept event by itself today, without the clicks around it.
+    pub(super) fn rejudge(&self, event: &Event) -> super::Reasons {
+        self.bots.judge_kept(event)
+    }
+
     /// Returns whose request it is: the connection's other end, or, when that is a configured proxy, the last address in
     /// `forwarded` (`X-Forwarded-For`) that is none.
     pub fn client(&self, peer: IpAddr, forwarded: Option<&str>) -> IpAddr {

@@ -219,7 +219,7 @@ impl Reason {
 }
 
 /// A set of [`Reason`]s.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reasons(pub u32);
 
 impl Reasons {

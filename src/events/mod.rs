@@ -1,5 +1,6 @@
 //! Clicks, impressions, conversions and page views: checked at the door, counted exactly once, corrected when late, provable.
 
+mod audit;
 mod bots;
 mod cells;
 mod checked;
@@ -17,6 +18,7 @@ mod link;
 mod manifest;
 mod metrics;
 mod metrics_edge;
+mod mirror;
 mod money;
 mod open;
 mod people;
@@ -38,6 +40,12 @@ pub(crate) mod testing_edge;
 mod validate;
 mod watermark;
 
+pub use audit::{
+    AuditError, Difference, Erasure, Gap, Hours, Person, PersonError, Proof, Recalculation, Reconciler, Reconciliation,
+    Report, ReportQuestion, Request, erase, export, finish_erasures, prove, recalculate, receipts, reconcile,
+    reconciliations, report, roll_back,
+};
+use bots::ClickFilters;
 pub use cells::{CellMetric, Counts};
 pub use checked::{Answer, Checked, CollectError, Counting, IdempotencyKey, Rejection};
 pub use checker::Checker;
@@ -56,6 +64,7 @@ pub use link::{LinkError, Links};
 pub use manifest::{Grain, Lost};
 pub use metrics::METRICS;
 pub use metrics_edge::{CLICKS_LOST, EDGE_METRICS};
+pub use mirror::Mirror;
 pub use money::{MONEY_MAX, Micros, MoneyError};
 pub use privacy::{KeyError, PeopleKeys};
 pub use quarantine::Quarantine;

@@ -110,6 +110,7 @@ impl Events {
             raw_bytes_max: RAW_BYTES,
             raw_every: RAW_EVERY,
             damage,
+            audit: Mutex::default(),
             _lock: lock,
         };
         Ok((Arc::new(events), opened))

@@ -159,6 +159,8 @@ pub struct Events {
     pub(super) raw_bytes_max: u64,
     pub(super) raw_every: Interval,
     pub(super) damage: Vec<Damage>,
+    /// Held by the one recalculation, reconciliation or erasure under way.
+    pub(super) audit: Mutex<()>,
     pub(super) _lock: Box<dyn DirLock>,
 }
 

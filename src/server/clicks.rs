@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::World;
 use crate::config::Config;
-use crate::events::{Edge, Event, Events, EventsParts, Listener, ParquetStore};
+use crate::events::{Edge, Event, Events, EventsParts, Listener, Mirror, ParquetStore, Reconciler};
 use crate::http::Door;
 use crate::io::log::Position;
 use crate::io::{Clock, DirStore, ObjectStore, Shutdown};
@@ -14,6 +14,8 @@ use crate::model::Interval;
 const LOOK_AFTER: Interval = Interval::secs(1);
 /// How often keys and quarantine are looked after, in rounds of that.
 const TIDY_ROUNDS: u32 = 600;
+/// How often erasures that wait for the log are looked at, in the same rounds.
+const ERASE_ROUNDS: u32 = 30;
 
 /// Shows counted events to who looks on.
 struct Shown(Arc<Edge>);
@@ -65,6 +67,30 @@ pub(super) async fn open(world: &World, config: &Config, door: &Arc<Door>) -> Re
     opened.map_err(|error: String| format!("opening the event store failed: {error}"))
 }
 
+/// Opens what repeats events elsewhere, when that is configured; the log is held for it from now on.
+pub(super) async fn open_mirror(
+    world: &World,
+    config: &Config,
+    events: &Arc<Events>,
+) -> Result<Option<Mirror>, String> {
+    let Some(settings) = config.events.mirror.clone() else {
+        return Ok(None);
+    };
+    let (events, disk) = (Arc::clone(events), Arc::clone(&world.disk));
+    let (client, clock) = (Arc::clone(&world.client), Arc::clone(&world.clock));
+    let opening = tokio::task::spawn_blocking(move || Mirror::new(&settings, events, &*disk, client, clock));
+    opening.await.map_err(|error| error.to_string())?.map(Some)
+}
+
+/// Returns what reconciles the day before, once a day.
+pub(super) fn reconciler(world: &World, config: &Config, events: &Arc<Events>) -> Reconciler {
+    Reconciler::new(
+        Arc::clone(events),
+        Arc::new(config.events.clone()),
+        Arc::clone(&world.clock),
+    )
+}
+
 /// Makes checkpoints and merges, and drops what is over.
 pub(super) async fn look_after(events: Arc<Events>, edge: Arc<Edge>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
     for round in 0u32.. {
@@ -72,6 +98,11 @@ pub(super) async fn look_after(events: Arc<Events>, edge: Arc<Edge>, clock: Arc<
         let step = tokio::task::spawn_blocking(move || {
             if let Err(error) = store.look_after() {
                 tracing::error!(%error, "looking after the event store failed; it is tried again");
+            }
+            if round.is_multiple_of(ERASE_ROUNDS)
+                && let Err(error) = crate::events::finish_erasures(&store, now)
+            {
+                tracing::warn!(%error, "an erasure waits");
             }
             if round.is_multiple_of(TIDY_ROUNDS)
                 && let Err(error) = doors.tidy(now)

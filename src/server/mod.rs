@@ -335,6 +335,11 @@ async fn start_parts(
         counts: Arc::clone(&counts),
         tasks: Vec::new(),
     };
+    if let Some(mirror) = clicks::open_mirror(world, config, &counts).await? {
+        parts.spawn("mirror of events", |shutdown| mirror.run(shutdown));
+    }
+    let reconciler = clicks::reconciler(world, config, &counts);
+    parts.spawn("reconciliation", |shutdown| reconciler.run(shutdown));
     let clock = Arc::clone(&world.clock);
     parts.spawn("events", |shutdown| clicks::look_after(counts, edge, clock, shutdown));
     parts.spawn("pushed groups", |shutdown| pushgateway.run(shutdown));

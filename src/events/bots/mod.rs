@@ -13,7 +13,7 @@ pub(super) use networks::Networks;
 
 use super::draft::{Draft, Sender};
 use super::enrich::Agent;
-use super::{EventsConfig, Reason, Reasons};
+use super::{Event, EventsConfig, Field, Reason, Reasons};
 
 /// The shipped list of crawlers.
 const CRAWLERS: &str = include_str!("crawlers.txt");
@@ -52,6 +52,33 @@ impl Bots {
     /// Whether a user agent is on the list.
     pub(super) fn is_crawler(&self, agent: &str) -> bool {
         self.crawlers.is_match(agent)
+    }
+
+    /// Returns what would speak against a kept event by itself today. What was decided by something that was not kept stays.
+    pub(super) fn judge_kept(&self, event: &Event) -> Reasons {
+        let stays = [
+            Reason::Webdriver,
+            Reason::NoAgent,
+            Reason::ClockCorrected,
+            Reason::Private,
+        ];
+        let kept = stays.into_iter().filter(|reason| event.reasons.has(*reason));
+        let mut reasons = kept.fold(Reasons::NONE, |all, reason| all | reason.into());
+        let agent = event.text(Field::UserAgent);
+        let was = |reason| event.reasons.has(reason);
+        let is_crawler = if agent.is_empty() {
+            was(Reason::Crawler)
+        } else {
+            self.is_crawler(agent)
+        };
+        let listed = self.networks.cover(event.text(Field::IpPrefix));
+        if is_crawler {
+            reasons |= Reason::Crawler.into();
+        }
+        if listed.unwrap_or_else(|| was(Reason::DataCentre)) {
+            reasons |= Reason::DataCentre.into();
+        }
+        reasons
     }
 
     /// Returns what speaks against an event by itself, without the others around it.

@@ -40,6 +40,20 @@ impl Networks {
         Ok(Networks { ranges: joined })
     }
 
+    /// Whether the networks have all of a network, none of it (`Some`), or a part (`None`: nobody can say).
+    pub(in crate::events) fn cover(&self, network: &str) -> Option<bool> {
+        let (start, end) = range(network)?;
+        let after = self.ranges.partition_point(|(begin, _)| *begin <= end);
+        let Some((begin, until)) = after.checked_sub(1).map(|place| self.ranges[place]) else {
+            return Some(false);
+        };
+        match (begin <= start && end <= until, until < start) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether one of the networks has the address.
     pub(in crate::events) fn contain(&self, ip: IpAddr) -> bool {
         let number = number(ip);
@@ -105,6 +119,21 @@ mod tests {
                 .unwrap()
                 .contain("8.8.8.8".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn a_network_is_inside_outside_or_in_between() {
+        let networks = Networks::parse("10.0.0.0/8\n192.0.2.128/25\n2001:db8::/32").unwrap();
+        for (network, expected) in [
+            ("10.1.2.0/24", Some(true)),
+            ("11.0.0.0/24", Some(false)),
+            ("1.0.0.0/24", Some(false)),
+            ("192.0.2.0/24", None),
+            ("2001:db8:7::/48", Some(true)),
+            ("nonsense", None),
+        ] {
+            assert_eq!(networks.cover(network), expected, "{network}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ struct Asked {
     params: Params,
 }
 
-fn events(call: &Call) -> Result<Arc<Events>, ApiError> {
+pub(super) fn events(call: &Call) -> Result<Arc<Events>, ApiError> {
     let missing = || ApiError::NotFound("this server takes no events".to_owned());
     call.app.counts.clone().ok_or_else(missing)
 }
@@ -56,6 +56,11 @@ impl From<QuestionError> for ApiError {
 
 /// Reads a question; `ad` is the path's, `*` for all.
 async fn ask(call: &mut Call, domain: Domain, ad: Option<String>) -> Result<Asked, ApiError> {
+    ask_with(call, domain, ad, &[]).await
+}
+
+/// As [`ask`], where the path has words of its own.
+async fn ask_with(call: &mut Call, domain: Domain, ad: Option<String>, own: &[&str]) -> Result<Asked, ApiError> {
     let params = Params::read(call).await?;
     let now = call.app.clock.now();
     let (from, to) = range(&params, now)?;
@@ -63,7 +68,10 @@ async fn ask(call: &mut Call, domain: Domain, ad: Option<String>) -> Result<Aske
     if let Some(ad) = ad.filter(|ad| ad != "*") {
         fields.push((Field::AdId, ad));
     }
-    for (name, value) in params.pairs().filter(|(name, _)| !WORDS.contains(name)) {
+    for (name, value) in params
+        .pairs()
+        .filter(|(name, _)| !WORDS.contains(name) && !own.contains(name))
+    {
         let field = Field::from_name(name).filter(|field| !HIDDEN.contains(field));
         let Some(field) = field else {
             return Err(ApiError::BadData(format!(
@@ -325,6 +333,25 @@ pub(super) async fn uniques(mut call: Call) -> Result<Response, ApiError> {
         Ok((data, served.warnings))
     })
     .await
+}
+
+/// Reads what is to be proven.
+pub(super) async fn prove_question(call: &mut Call) -> Result<(Question, CellMetric), ApiError> {
+    let mut asked = ask_with(call, Domain::Ads, None, &["domain"]).await?;
+    (_, asked.question.domain) = super::audit::report_by(&asked.params)?;
+    let metric = asked.metric()?;
+    Ok((asked.question, metric))
+}
+
+/// Reads what a report is about, and the field that it is by.
+pub(super) async fn report_question(call: &mut Call) -> Result<(Question, Field), ApiError> {
+    let mut asked = ask_with(call, Domain::Ads, None, &["domain", "by"]).await?;
+    let (by, domain) = super::audit::report_by(&asked.params)?;
+    asked.question.domain = domain;
+    if HIDDEN.contains(&by) {
+        return Err(invalid("by", "speaks of one person"));
+    }
+    Ok((asked.question, by))
 }
 
 /// `GET /api/v1/events/status`.

@@ -1,6 +1,7 @@
 //! The doors of clicks and page views: events in, and what became of them out.
 
 mod ads;
+mod audit;
 mod beacon;
 mod collect;
 mod tail;
@@ -35,6 +36,16 @@ pub(super) static ROUTES: &[Route] = &[
     row!(GET "/api/v1/ads/{ad_id}/aggregated_count", Query, 0, ads::aggregated_count),
     row!(GET "/api/v1/ads/{ad_id}/uniques", Query, 0, ads::uniques),
     row!(GET "/api/v1/events/status", Query, 0, ads::status),
+    row!(POST "/api/v1/recalc", Admin, 4096, audit::recalc),
+    row!(GET "/api/v1/reconcile", Query, 0, audit::reconcile),
+    row!(POST "/api/v1/reconcile", Admin, 4096, audit::reconcile),
+    row!(GET "/api/v1/prove", Query, 0, audit::prove),
+    row!(GET "/api/v1/report.json", Query, 0, audit::report_json),
+    row!(GET "/api/v1/report.csv", Query, 0, audit::report_csv),
+    row!(GET "/api/v1/report.parquet", Query, 0, audit::report_parquet),
+    row!(GET "/api/v1/privacy/erase", Admin, 0, audit::erase),
+    row!(POST "/api/v1/privacy/erase", Admin, 4096, audit::erase),
+    row!(POST "/api/v1/privacy/export", Admin, 4096, audit::export),
     row!(GET "/api/v1/events/tail", Query, 0, tail::tail),
     row!(GET "/api/v1/events/quarantine", Query, 0, tail::quarantine),
 ];
