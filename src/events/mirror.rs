@@ -36,8 +36,11 @@ pub struct Mirror {
     events: Arc<Events>,
     client: Arc<dyn HttpClient>,
     clock: Arc<dyn Clock>,
-    /// The record that comes next.
+    /// The record that comes next: those before it are confirmed.
     at: Position,
+    /// Events of records from `at` on that are not confirmed yet, and the record after them.
+    waiting: VecDeque<Event>,
+    until: Position,
 }
 
 impl Mirror {
@@ -63,6 +66,11 @@ impl Mirror {
         let noted = events.note(NAME).and_then(|place| place.as_u64());
         let at = noted.map_or_else(|| events.position(), Position);
         events.hold_log(NAME, Some(at));
+        if noted.is_none() {
+            // Written down before anything is taken: a crash must not move the beginning.
+            let written = events.set_note(NAME, Some(at.0.into()));
+            written.map_err(|error| format!("events: mirror: {error}"))?;
+        }
         Ok(Mirror {
             config: config.clone(),
             secret,
@@ -70,6 +78,8 @@ impl Mirror {
             client,
             clock,
             at,
+            waiting: VecDeque::new(),
+            until: at,
         })
     }
 
@@ -118,12 +128,30 @@ impl Mirror {
         }
     }
 
-    /// Sends what some records hold; returns how many records. The place moves when all of them are confirmed.
-    async fn step(&mut self) -> Result<u64, String> {
+    /// Sends what some records hold; returns how many records. What was confirmed is not sent again after a failure; the place
+    /// moves when all of them are.
+    pub(super) async fn step(&mut self) -> Result<u64, String> {
+        if self.waiting.is_empty() {
+            self.read().await?;
+        }
+        while !self.waiting.is_empty() {
+            let count = self.waiting.len().min(self.config.batch);
+            self.waiting.make_contiguous();
+            self.send(&self.waiting.as_slices().0[..count]).await?;
+            MIRRORED.add(count as u64);
+            self.waiting.drain(..count);
+        }
+        let done = self.until.0 - self.at.0;
+        self.at = self.until;
+        Ok(done)
+    }
+
+    /// Reads the next records.
+    async fn read(&mut self) -> Result<(), String> {
         let from = self.at;
         let to = Position(self.events.position().0.min(from.0 + RECORDS));
         if to <= from {
-            return Ok(0);
+            return Ok(());
         }
         let events = Arc::clone(&self.events);
         let read = tokio::task::spawn_blocking(move || {
@@ -132,14 +160,9 @@ impl Mirror {
             Ok::<_, super::EventsError>(all)
         });
         let read = read.await.map_err(|error| error.to_string())?;
-        let mut waiting: VecDeque<Event> = read.map_err(|error| error.to_string())?;
-        while !waiting.is_empty() {
-            let batch: Vec<Event> = waiting.drain(..waiting.len().min(self.config.batch)).collect();
-            self.send(&batch).await?;
-            MIRRORED.add(batch.len() as u64);
-        }
-        self.at = to;
-        Ok(to.0 - from.0)
+        self.waiting = read.map_err(|error| error.to_string())?;
+        self.until = to;
+        Ok(())
     }
 
     async fn send(&self, batch: &[Event]) -> Result<(), String> {

@@ -6,6 +6,8 @@ mod prove;
 mod recalc;
 mod reconcile;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub use erase::{Erasure, Person, PersonError, erase, export, finish_erasures, receipts};
 pub use prove::{Proof, prove};
