@@ -30,6 +30,7 @@ static EMBEDDED: &[(&str, &[u8])] = &embedded![
     "app/backtest.js",
     "app/bodies.js",
     "app/chart.js",
+    "app/clicks-audit.js",
     "app/clicks-data.js",
     "app/clicks-live.js",
     "app/clicks.js",

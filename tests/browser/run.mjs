@@ -341,7 +341,57 @@ async function reader({ browser }) {
   }
 }
 
-const PARTS = { exploring, zooming, homeDraws, live, writing, alerting, keyboard, speed, reader, everyPage };
+// The pages of clicks, over answers in the documented shapes: a server that takes clicks needs days to have them all.
+async function clicks({ context, base }) {
+  const page = await context.newPage();
+  const wrong = [];
+  page.on("pageerror", (error) => wrong.push(error.message));
+  const minute = 60000;
+  const end = Math.floor(Date.now() / minute) * minute;
+  const series = (level) => Array.from({ length: 120 }, (_, i) => [end - (120 - i) * minute, level + (i % 7)]);
+  const totals = { net_clicks: 900, gross_clicks: 1000, impressions: 50000, conversions: 9, spend: 12.5, revenue: 40, late: 3, ctr: 0.018, cvr: 0.01 };
+  const states = series(0).map(([at], i) => [at, i > 115 ? "open" : "closed", i === 60 ? 2 : 1]);
+  const answers = {
+    "/api/v1/events/status": { received: 1200, accepted: 1000, duplicate: 150, rejected: 50, bot: 100, late: 3, pending: 0, watermark: end, shards: [], log: { position: 9, checkpoint: 5, bytes: 4096 }, memory_bytes: 65536, files: { cells: 2, ids: 2, raw: 3 }, raw: { bytes: 9999, events: 1000 }, lost: [], refusing: null },
+    "/api/v1/ads/popular_ads": { ads: [{ ad_id: HOSTILE, count: 600 }, { ad_id: "ad-2", count: 300 }] },
+    "/api/v1/events/quarantine": { events: [{ at: end, field: "ts", reason: HOSTILE, event: { ad_id: HOSTILE } }] },
+    "/api/v1/reconcile": { reconciliations: [{ from: end - 86400000, to: end, at: end, agrees: false, rows: 10, events: 9, id_conflicts: 0, net: 8, marked: {}, duplicates: 1, spend: 1, lifetime: {}, gaps: [{ hour: end, ad_id: HOSTILE, metric: "net_clicks", counted: 5, raw: 6 }], difference: 1 }] },
+    "/api/v1/recalc": { id: "r1", from: 0, to: end, rules: 1, events: 1000, changed: 4, net: -4, spend: -0.5, applied: false, truncated: false, difference: [{ ad_id: HOSTILE, minute: end, before: "", after: "crawler", events: 4, spend: 0.5 }] },
+    "/api/v1/prove": { count: 900, sql: `SELECT ${HOSTILE}`, files: ["raw/hour.parquet"] },
+  };
+  await page.route(/\/api\/v1\/(ads|events|reconcile|recalc|prove)/, (route) => {
+    const { pathname, searchParams } = new URL(route.request().url());
+    const gross = searchParams.get("traffic") === "gross";
+    const data = pathname.endsWith("/aggregated_count")
+      ? { count: gross ? 1000 : 900, totals, watermark: end, state: "open", series: series(gross ? 12 : 9), states }
+      : pathname.endsWith("/uniques") ? { uniques: 700, exact: true } : answers[pathname];
+    return data ? route.fulfill({ json: { status: "success", data } }) : route.fulfill({ status: 200, contentType: "text/event-stream", body: `data: ${JSON.stringify({ type: "click", ts: end, net: false, reasons: ["crawler"], ad_id: HOSTILE })}\n\n` });
+  });
+  await page.goto(`${base}/clicks`);
+  await page.locator(".top-name").first().waitFor();
+  await until("the clicks are drawn", () => drawn(page));
+  check("clicks: figures, course, top and week are shown", (await page.locator(".tile").count()) === 8 && (await page.locator(".week td").count()) === 168);
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, "clicks-light-wide.png"), fullPage: true });
+  await page.locator(".top-name a").first().click();
+  await page.getByRole("button", { name: "Prove it" }).click();
+  await page.locator("dialog pre").waitFor();
+  check("a hostile ad has its page, its ledger and its proof", (await page.locator("h1").textContent()) === HOSTILE && !(await injected(page)));
+  await page.keyboard.press("Escape");
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, "clicks-ad-light-wide.png"), fullPage: true });
+  await page.goto(`${base}/clicks?tab=live`);
+  await page.locator("table tbody tr").first().waitFor();
+  check("events are shown as they come", (await page.locator("table").textContent()).includes("crawler") && !(await injected(page)));
+  await page.goto(`${base}/clicks?tab=data`);
+  await page.locator('[data-verdict="bad"] button').last().click();
+  await page.getByRole("button", { name: "Try the present rules" }).click();
+  await page.getByRole("button", { name: "Apply" }).waitFor();
+  check("reconciliations and a recalculation show what differs", (await page.locator("main").textContent()).includes("1 event differs") && !(await injected(page)));
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, "clicks-data-light-wide.png"), fullPage: true });
+  check("the pages of clicks did nothing wrong", wrong.length === 0, wrong.join("; "));
+  await page.close();
+}
+
+const PARTS = { exploring, zooming, homeDraws, live, writing, alerting, keyboard, speed, reader, clicks, everyPage };
 
 const playwright = loadPlaywright();
 const executablePath = chromium();

@@ -1,6 +1,7 @@
 // How the store of events is: what came, what was refused and why, what is on the disk.
 
 import { html } from "../vendor/preact.js";
+import { Calendar, Recalculation } from "./clicks-audit.js";
 import { number, stamp } from "./format.js";
 import { useFetch } from "./page.js";
 
@@ -44,5 +45,5 @@ export function Data({ status }) {
       ]} /></section>
     </div>
     ${status.lost?.length > 0 && html`<section class="block"><h2>Damaged</h2><ul class="alerts">${status.lost.map((lost) => html`<li class="alert" data-level="bad"><div class="alert-main"><b>${lost.file}</b><p>${lost.reason}</p><span class="faint">${stamp(lost.from)} to ${stamp(lost.to)}</span></div></li>`)}</ul></section>`}
-    <${Quarantine} />`;
+    <${Calendar} /><${Recalculation} /><${Quarantine} />`;
 }

@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useState } from "../vendor/preact.js";
 import { get, may } from "./api.js";
 import { Chart, columns } from "./chart.js";
-import { CopyButton, download } from "./dialog.js";
+import { download } from "./dialog.js";
 import { duration, number, stamp } from "./format.js";
 import { Legend } from "./legend.js";
 import { Failure, PageHead, useFetch } from "./page.js";
@@ -146,9 +146,8 @@ function Ledger({ state, ad }) {
   const grossAt = new Map(gross.series ?? []);
   const rows = [...(net.states ?? [])].reverse().slice(0, 500);
   const netAt = new Map(net.series ?? []);
-  const proof = `campanile prove --ad ${/^[\w.-]+$/.test(ad) ? ad : `'${ad.replaceAll("'", "'\\''")}'`} --from ${window.from} --to ${window.to}`;
   return html`<section class="block"><h2>Ledger</h2>
-    <p class="tools"><code class="proof">${proof}</code> <${CopyButton} text=${proof} title="Copy" /> <span class="faint small">recomputes these numbers from the raw events</span></p>
+    <p class="tools"><${Later} load=${loadProve} ad=${ad} from=${window.from} to=${window.to} /> <span class="faint small">from the raw events</span></p>
     ${rows.length === 0 ? html`<p class="faint">No minute of this range has an event.</p>` : html`<div class="panel scroll is-log" tabindex="0"><table class="table"><thead><tr><th scope="col">${{ "1m": "minute", "1h": "hour", "1d": "day" }[window.word]}</th><th scope="col" class="figure">gross</th><th scope="col" class="figure">invalid</th><th scope="col" class="figure">net</th><th scope="col">state</th><th scope="col" class="figure">version</th></tr></thead>
       <tbody>${rows.map(([at, word, version]) => {
         const [all, good] = [grossAt.get(at) ?? 0, netAt.get(at) ?? 0];
@@ -186,6 +185,7 @@ function Later({ load, ...props }) {
   useEffect(() => void load().then((part) => setPart(() => part)), []);
   return Part ? html`<${Part} ...${props} />` : html`<div class="skeleton page"></div>`;
 }
+const loadProve = async () => (await import("./clicks-audit.js")).Prove;
 const LATER = { live: async () => (await import("./clicks-live.js")).Live, data: async () => (await import("./clicks-data.js")).Data };
 
 export function ClicksPage() {
