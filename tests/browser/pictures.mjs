@@ -22,7 +22,7 @@ const PAGES = {
   rule: process.env.RULE ? `/alerts/${query(process.env.RULE)}` : "/alerts/HostDiskFillsUp",
   routes: `/alerts?tab=routes&labels=${query("alertname=DiskFull, severity=critical")}`,
   deliveries: "/alerts?tab=deliveries",
-  clicks: "/clicks",
+  clicks: "/clicks?from=now-3h&to=now",
   "clicks-live": "/clicks?tab=live",
   cardinality: "/status?tab=cardinality",
   status: "/status",

@@ -95,7 +95,7 @@ function Course({ state, title }) {
     const out = [];
     for (const [at, word, version] of net.states ?? []) {
       if (word === "open") out.push({ from: at - window.step / 2, to: at + window.step / 2, hatch: true, title: "open: more may come" });
-      else if (version > 1) out.push({ from: at, to: at, level: "warn", faint: true, title: `corrected: version ${version}` });
+      else if (version > 1) out.push({ from: at - window.step / 2, to: at + window.step / 2, level: "warn", faint: true, title: `corrected: version ${version}` });
     }
     return out;
   }, [net]);
