@@ -63,6 +63,14 @@ impl Checker {
         })
     }
 
+    /// Takes over what click filters remember, when they are the same.
+    pub(super) fn inherit(&mut self, old: &Checker) {
+        if self.config.filters == old.config.filters {
+            let empty = ClickFilters::new(self.config.filters.clone());
+            *self.filters.get_mut() = std::mem::replace(&mut *old.filters.lock(), empty);
+        }
+    }
+
     /// Returns the configuration it checks by.
     pub fn config(&self) -> &Arc<EventsConfig> {
         &self.config
@@ -317,6 +325,21 @@ pub(super) mod tests {
         assert_eq!(texts(&kept), ["192.0.2.1", "u", ""]);
         assert_eq!(texts(&other), ["", "", ""]);
         assert_eq!(kept.events[0].user, other.events[0].user);
+    }
+
+    #[test]
+    fn a_reload_does_not_forget_the_last_clicks() {
+        let yaml = "filters: {repeat_within: 10s}";
+        let line = |id: u8| format!(r#"{{"event_id":"{id}","type":"click","ts":NOW,"ad_id":"a","user_id":"u"}}"#);
+        let old = checker(yaml);
+        check(&old, &token("t"), &line(1));
+        let mut new = checker(yaml);
+        new.keys = Arc::clone(&old.keys);
+        new.inherit(&old);
+        assert_eq!(
+            check(&new, &token("t"), &line(2)).events[0].reasons.to_string(),
+            "repeat"
+        );
     }
 
     #[test]

@@ -495,6 +495,13 @@ impl EventsConfig {
         Ok(())
     }
 
+    /// Returns what a running server does not follow, as a text to compare.
+    pub fn fixed(&self) -> String {
+        let files = (&self.cubes, &self.retention, &self.mirror, self.limits.scan_bytes);
+        let times = (self.dedup, self.lateness, self.idle, self.checkpoint);
+        format!("{files:?} {times:?} {} {}", self.time_zone, self.reconcile_at)
+    }
+
     /// Returns the time zone of reports.
     ///
     /// # Errors

@@ -109,16 +109,21 @@ impl Edge {
         Ok(Edge::new(checker, links, counting, quarantine, random))
     }
 
-    /// Puts another configuration into force for requests from now on. Blocks.
+    /// Reads what another configuration names. Blocks.
     ///
     /// # Errors
-    /// What is wrong; the old one then stays in force.
-    pub fn reload(&self, disk: &dyn Disk, config: Arc<EventsConfig>) -> Result<(), String> {
+    /// What is wrong with it.
+    pub fn prepare(&self, disk: &dyn Disk, config: EventsConfig) -> Result<(Checker, Links), String> {
         let links = Edge::read_links(disk, &config)?;
         let keys = Arc::clone(self.checker.load().keys());
-        self.checker.store(Arc::new(Checker::new(disk, config, keys)?));
+        Ok((Checker::new(disk, Arc::new(config), keys)?, links))
+    }
+
+    /// Puts it into force for requests from now on.
+    pub fn put_into_force(&self, (mut checker, links): (Checker, Links)) {
+        checker.inherit(&self.checker.load());
+        self.checker.store(Arc::new(checker));
         self.links.store(Arc::new(links));
-        Ok(())
     }
 
     fn read_links(disk: &dyn Disk, config: &EventsConfig) -> Result<Links, String> {

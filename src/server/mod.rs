@@ -340,6 +340,7 @@ async fn start_parts(
     }
     let reconciler = clicks::reconciler(world, config, &counts);
     parts.spawn("reconciliation", |shutdown| reconciler.run(shutdown));
+    reloader.checks(Arc::clone(&edge));
     let clock = Arc::clone(&world.clock);
     parts.spawn("events", |shutdown| clicks::look_after(counts, edge, clock, shutdown));
     parts.spawn("pushed groups", |shutdown| pushgateway.run(shutdown));

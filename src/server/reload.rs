@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::{Options, status};
 use crate::alertmanager::{self, AlertManager};
 use crate::config::{BUILTIN, Config};
+use crate::events::Edge;
 use crate::http::{Access, Door, Reload};
 use crate::io::disk::Disk;
 use crate::io::{BoxFuture, Clock, files};
@@ -145,6 +146,7 @@ pub(super) struct Reloader {
     pub(super) dashboards: Arc<ArcSwap<Dashboards>>,
     parts: OnceLock<(Arc<Manager>, Arc<AlertManager>)>,
     door: OnceLock<Arc<Door>>,
+    edge: OnceLock<Arc<Edge>>,
     clock: Arc<dyn Clock>,
     /// What is in force, and since when: its text is what `/api/v1/status/config` shows.
     current: ArcSwap<(Config, Millis)>,
@@ -166,6 +168,7 @@ impl Reloader {
             dashboards,
             parts: OnceLock::new(),
             door: OnceLock::new(),
+            edge: OnceLock::new(),
             clock,
             current,
         }
@@ -174,6 +177,11 @@ impl Reloader {
     /// Tells the reloader whom to reload, once they are there.
     pub(super) fn connect(&self, rules: Arc<Manager>, alerts: Arc<AlertManager>) {
         let _ = self.parts.set((rules, alerts));
+    }
+
+    /// Tells the reloader where events come in.
+    pub(super) fn checks(&self, edge: Arc<Edge>) {
+        let _ = self.edge.set(edge);
     }
 
     /// Tells the reloader whose callers it decides about.
@@ -203,16 +211,23 @@ impl Reloader {
             return Err("the server is still starting".to_owned());
         };
         let (disk, options) = (Arc::clone(&self.disk), self.options.clone());
+        let edge = self.edge.get().cloned();
         let read = tokio::task::spawn_blocking(move || {
             let config = Config::load(&*disk, &options.flags, &options.variables)?;
             let loaded = Loaded::read(&disk, &config)?;
-            Ok::<_, String>((config, loaded))
+            let checks = edge
+                .map(|edge| edge.prepare(&*disk, config.events.clone()))
+                .transpose()?;
+            Ok::<_, String>((config, loaded, checks))
         });
-        let (config, loaded) = read.await.map_err(|error| format!("reading failed: {error}"))??;
+        let (config, loaded, checks) = read.await.map_err(|error| format!("reading failed: {error}"))??;
         // The rules are the last that can refuse; whatever follows cannot.
         rules.load(loaded.rules).await.map_err(|error| error.to_string())?;
         alerts.reload(loaded.alertmanager).await;
         self.dashboards.store(Arc::new(loaded.dashboards));
+        if let (Some(edge), Some(checks)) = (self.edge.get(), checks) {
+            edge.put_into_force(checks);
+        }
         if let Some(door) = self.door.get() {
             door.set_access(loaded.access);
         }
@@ -252,6 +267,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let shown = |config: &Config| {
         [
             ("data_dir", format!("{:?}", config.data_dir)),
+            ("events", config.events.fixed()),
             ("external_url", format!("{:?}", config.external_url)),
             ("external_labels", format!("{:?}", config.external_labels)),
             ("evaluation_interval", format!("{:?}", config.evaluation_interval)),
