@@ -444,6 +444,7 @@ mod tests {
                 "retention_size" => "0",
                 "durability" => "fsync",
                 "enabled" => "false",
+                "eager_cpu_share" => "0.5",
                 _ => "7m",
             };
             let name = format!("CAMPANILE_{}", path.join("_").to_uppercase());

@@ -330,6 +330,11 @@ mod tests {
             "GET /-/ready",
             "GET /-/session",
             "GET /alerts",
+            "GET /alerts/x",
+            // A signed link; who follows it is a visitor.
+            "GET /c/x",
+            "GET /clicks",
+            "GET /clicks/ad/x",
             "GET /dashboards",
             "GET /dashboards/x",
             "GET /explore",
@@ -340,9 +345,13 @@ mod tests {
             "GET /influx/health",
             "GET /influx/ping",
             "GET /ping",
+            // The pixel: it always answers with an image, and counts for listed sites only.
+            "GET /px.gif",
             "GET /ready",
             "GET /status",
             "GET /ui/x/x",
+            // Asked by browsers before a page of a listed site may send.
+            "OPTIONS /collect",
             "POST /-/login",
             "POST /-/logout",
         ];
