@@ -257,7 +257,6 @@ impl Inner {
             self.prepare(&mut log, &mut group, submission);
         }
         let _ = self.settle(&mut log, &mut group); // Whoever waited was told.
-        self.watermark.release();
         let _ = log.prepare(); // A failure closes the log, and the next request says so.
     }
 
@@ -280,12 +279,17 @@ impl Inner {
                 return;
             }
         };
-        let header = decided.header;
+        let mut header = decided.header;
         let (count, packed) = (decided.count, decided.packed);
         let mut payload = Vec::with_capacity(packed.len() / 2 + 128);
         record::encode(&header, count, &packed, &mut payload);
         if !log.has_room([payload.len()]) {
             let settled = self.settle(log, group);
+            // The watermark may have moved meanwhile.
+            group.open_minute = minute_of(self.watermark.hold(self.clock.now()).0);
+            header.closed = group.open_minute;
+            payload.clear();
+            record::encode(&header, count, &packed, &mut payload);
             if let Err(error) = settled.and_then(|()| log.rotate([payload.len()])) {
                 refuse(submission.reply, &error);
                 return;
@@ -360,10 +364,12 @@ impl Inner {
             },
         );
         if group.requests.is_empty() {
+            self.watermark.release();
             return Ok(());
         }
         let begun = self.clock.mono();
         if let Err(error) = log.commit() {
+            self.watermark.release();
             for request in group.requests {
                 request.followers.into_iter().for_each(|reply| refuse(reply, &error));
                 refuse(request.reply, &error);
@@ -382,6 +388,8 @@ impl Inner {
             metrics::LATE.add(state.late - late);
             metrics::MEMORY.set(state.fresh.memory.bytes() as f64);
         }
+        // Before anybody is answered: who was told of an event must see its minute close when its time comes.
+        self.watermark.release();
         let listeners = self.listeners.lock().clone();
         for request in group.requests {
             for listener in &listeners {

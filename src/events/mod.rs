@@ -21,6 +21,8 @@ mod metrics_edge;
 mod mirror;
 mod money;
 mod open;
+#[cfg(test)]
+mod ordeal_tests;
 mod people;
 mod privacy;
 mod quarantine;

@@ -38,8 +38,11 @@ impl Events {
             objects,
             clock,
             raw,
+            log: log_options,
         } = parts;
         disk.create_dir_all(&dir)?;
+        // A start that failed half-way may have left names that nobody made durable.
+        disk.sync_dir(dir.parent().unwrap_or(&dir))?;
         let lock = disk.lock(&dir)?;
         let mut opened = Opened::default();
         let (mut manifest, previous, highest) = newest(&*objects, &mut opened)?;
@@ -63,7 +66,14 @@ impl Events {
             late: manifest.late,
             files: Arc::new(files),
         };
-        let (log, damage) = replay(&disk, &dir, &mut state, &answers, &watermark, &mut opened)?;
+        let (log, damage) = replay(
+            (&disk, &dir, log_options),
+            &mut state,
+            &answers,
+            &watermark,
+            &mut opened,
+        )?;
+        disk.sync_dir(&dir)?;
         if log.next().0 < manifest.position {
             return Err(EventsError::Unusable(format!(
                 "the log in {} ends at record {}, and a checkpoint says that it reached {}: new events would be lost at \
@@ -244,8 +254,7 @@ fn open_all(
 
 /// Opens the log and folds what is in no file yet.
 fn replay(
-    disk: &Arc<dyn Disk>,
-    dir: &std::path::Path,
+    (disk, dir, options): (&Arc<dyn Disk>, &std::path::Path, SegmentOptions),
     state: &mut State,
     answers: &Answers,
     watermark: &Watermark,
@@ -254,26 +263,21 @@ fn replay(
     let from = state.position;
     let (mut damage, mut problem) = (Vec::new(), None);
     let dir = dir.join("log");
-    let log = SegmentLog::open(
-        Arc::clone(disk),
-        &dir,
-        SegmentOptions::default(),
-        &mut |found| match found {
-            Replay::Record(found) if found.at.0 >= from => match record::decode(&found.payload) {
-                Ok((header, events)) => {
-                    opened.records += 1;
-                    opened.events += events.len() as u64;
-                    watermark.was(header.closed * MINUTE);
-                    events.iter().for_each(|event| watermark.saw(event));
-                    state.apply(found.at.0, &header, &events);
-                    answers.keep(&header);
-                }
-                Err(error) => problem = Some(format!("log record {}: {error}", found.at.0)),
-            },
-            Replay::Damage(found) => damage.push(found.clone()),
-            Replay::Record(_) | Replay::Segment { .. } => {}
+    let log = SegmentLog::open(Arc::clone(disk), &dir, options, &mut |found| match found {
+        Replay::Record(found) if found.at.0 >= from => match record::decode(&found.payload) {
+            Ok((header, events)) => {
+                opened.records += 1;
+                opened.events += events.len() as u64;
+                watermark.was(header.closed * MINUTE);
+                events.iter().for_each(|event| watermark.saw(event));
+                state.apply(found.at.0, &header, &events);
+                answers.keep(&header);
+            }
+            Err(error) => problem = Some(format!("log record {}: {error}", found.at.0)),
         },
-    )?;
+        Replay::Damage(found) => damage.push(found.clone()),
+        Replay::Record(_) | Replay::Segment { .. } => {}
+    })?;
     if let Some(problem) = problem {
         let text = format!("{problem}, although its checksum fits: it was written by a newer program");
         return Err(EventsError::Unusable(text));

@@ -18,7 +18,7 @@ use super::{
     RawError, RawFile, RawStore, metrics, record,
 };
 use crate::io::disk::{DirLock, Disk};
-use crate::io::log::{Damage, LogError, Position, Replay, read_file};
+use crate::io::log::{Damage, LogError, Position, Replay, SegmentOptions, read_file};
 use crate::io::{BoxFuture, Clock, Mono};
 use crate::io::{ObjectError, ObjectStore};
 use crate::model::{Interval, Millis};
@@ -44,6 +44,8 @@ pub struct EventsParts {
     pub clock: Arc<dyn Clock>,
     /// Keeps raw events; without one they are forgotten when they are counted.
     pub raw: Option<Arc<dyn RawStore>>,
+    /// How the log uses the disk.
+    pub log: SegmentOptions,
 }
 
 /// Why the event store cannot do what it was asked.

@@ -54,3 +54,13 @@ pub(crate) fn golden(name: &str, bytes: &[u8]) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(text, expected, "{}", path.display());
 }
+
+/// Returns the bytes of a hex dump in `tests/golden/events/`.
+pub(crate) fn golden_bytes(name: &str) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/events")
+        .join(name);
+    let text = std::fs::read_to_string(path).expect("the dump is committed");
+    let bytes = text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16));
+    bytes.collect::<Result<_, _>>().expect("the dump is hex")
+}

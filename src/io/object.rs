@@ -3,7 +3,7 @@
 //! Blocks are shipped to such a store when one machine is not enough. [`DirStore`] keeps objects in a directory: each is written
 //! under a temporary name, synced, and linked to its own, so that a name stands for a whole object or for none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,6 +104,8 @@ pub struct DirStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     next_temporary: AtomicU64,
+    /// Folders whose names are known to be durable.
+    folders: RwLock<BTreeSet<PathBuf>>,
 }
 
 impl DirStore {
@@ -121,7 +123,25 @@ impl DirStore {
             disk,
             dir: dir.to_owned(),
             next_temporary: AtomicU64::new(0),
+            folders: RwLock::default(),
         })
+    }
+
+    /// Creates a folder durably; one that is there may be what a failed attempt left, and its name is made durable, too.
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        if self.folders.read().contains(folder) {
+            return Ok(());
+        }
+        self.disk.create_dir_all(folder)?;
+        for above in folder
+            .ancestors()
+            .skip(1)
+            .take_while(|above| above.starts_with(&self.dir))
+        {
+            self.disk.sync_dir(above)?;
+        }
+        self.folders.write().insert(folder.to_owned());
+        Ok(())
     }
 
     fn walk(&self, below: &str, found: &mut Vec<ObjectInfo>) -> io::Result<()> {
@@ -162,7 +182,7 @@ impl ObjectStore for DirStore {
             let file = self.disk.create(&temporary)?;
             file.write_all_at(bytes, 0)?;
             file.sync()?;
-            self.disk.create_dir_all(folder)?;
+            self.make_folder(folder)?;
             self.disk.hard_link(&temporary, &path)?;
             self.disk.sync_dir(folder)
         })();

@@ -6,7 +6,7 @@ use super::World;
 use crate::config::Config;
 use crate::events::{Edge, Event, Events, EventsParts, Listener, Mirror, ParquetStore, Reconciler};
 use crate::http::Door;
-use crate::io::log::Position;
+use crate::io::log::{Position, SegmentOptions};
 use crate::io::{Clock, DirStore, ObjectStore, Shutdown};
 use crate::model::Interval;
 
@@ -45,6 +45,7 @@ pub(super) async fn open(world: &World, config: &Config, door: &Arc<Door>) -> Re
             disk: Arc::clone(&disk),
             objects: Arc::clone(&objects),
             clock,
+            log: SegmentOptions::default(),
             raw: Some(Arc::new(ParquetStore::new(objects, settings.limits.scan_bytes))),
         };
         let (events, opened) = Events::open(parts).map_err(|error| error.to_string())?;

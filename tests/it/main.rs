@@ -4,6 +4,7 @@
 
 mod bounded;
 mod browser;
+mod clicks;
 mod client;
 mod closed;
 mod grafana;
