@@ -387,7 +387,7 @@ async fn a_late_event_corrects_its_minute_raises_its_version_and_changes_the_ser
     assert_eq!(states[0].1.name(), "reconciled");
     let named = [("__name__", "ads_net_clicks_1m"), ("ad_id", "ad-1")];
     let quiet = series(&store, &named, START + 3 * MINUTE, START + 4 * MINUTE);
-    assert_eq!(quiet[0].1, [0.0, 0.0], "a series that is named is 0 when nothing comes");
+    assert_eq!(quiet[0].1, [0.0], "a series that is named is 0 when nothing comes");
     assert!(
         series(
             &store,

@@ -236,10 +236,8 @@ impl Events {
         self.each_piece(&wanted, &stretches, &mut |_, piece| {
             piece.each(|_, counts| total.add(&counts))
         })?;
-        Ok((
-            total,
-            served.with_edges(self.count_edges(question, &mut |_, counts| total.add(counts))?),
-        ))
+        let bytes = self.count_edges(question, &mut |_, counts| total.add(counts))?;
+        Ok((total, served.with_edges(bytes)))
     }
 
     /// Returns the sums of each step, with the step's first minute; steps that `question` covers in part count that part.
