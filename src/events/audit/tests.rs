@@ -25,6 +25,7 @@ fn open(disk: &SimDisk) -> Arc<Events> {
         disk,
         objects: Arc::clone(&objects),
         clock: Arc::new(SimClock::at(NOW)),
+        log: crate::io::log::SegmentOptions::default(),
         raw: Some(Arc::new(ParquetStore::new(objects, u64::MAX))),
     };
     Events::open(parts).unwrap().0
