@@ -6,11 +6,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::alert::{StoredAlert, by_labels};
+use super::alert::StoredAlert;
 use super::config::{Config, Integration, Receiver, Route};
 use super::inhibit::Inhibitor;
-use super::nflog::{Manner, Picture, Reason, why_notify};
-use super::record::{Event, NotifyKey, Send, Told, Waiting};
+
+use super::record::{Event, NotifyKey, WaitingAlert};
 use super::state::State;
 use crate::io::{Clock, Mono};
 use crate::model::{Fingerprint, Interval, Labels, Millis};
@@ -175,7 +175,7 @@ impl Core {
         for (number, id, labels) in places {
             let route = &self.config.routes.routes()[number];
             let key = format!("{}:{labels}", route.key);
-            if resolved && !self.groups.contains_key(&id) && !self.believes(&key, route, fingerprint) {
+            if resolved && !self.groups.contains_key(&id) && !self.is_believed(&key, route, fingerprint) {
                 continue;
             }
             let timer = self.state.timers.get(&id).copied();
@@ -200,28 +200,37 @@ impl Core {
         }
     }
 
-    /// Whether some integration of the route's receiver was told, or is about to be told, that this alert fires.
-    fn believes(&self, key: &str, route: &Route, fingerprint: Fingerprint) -> bool {
+    /// Whether somebody was told, or is about to be told, that this alert of the group fires: an integration of the route's
+    /// receiver, or one that stood in for it.
+    fn is_believed(&self, group_key: &str, route: &Route, fingerprint: Fingerprint) -> bool {
         let Some(receiver) = self.config.receiver(&route.receiver) else {
             return false;
         };
         receiver.integrations.iter().any(|integration| {
-            let key = notify_key(key, receiver, integration);
-            let told = self
-                .state
-                .told
-                .get(&key)
-                .is_some_and(|told| told.is_firing(fingerprint));
-            let waiting = || {
-                let waiting = self.state.waiting.get(&key)?;
-                let item = waiting
-                    .alerts
-                    .iter()
-                    .find(|item| item.alert.fingerprint() == fingerprint)?;
-                (!item.resolved).then_some(())
-            };
-            told || waiting().is_some()
+            let key = notify_key(group_key, receiver, integration);
+            let stand_ins = self.stand_ins(&key);
+            self.believes(&key, fingerprint) || stand_ins.iter().any(|ear| self.believes(&ear.key, fingerprint))
         })
+    }
+
+    /// Whether this integration was told, or is about to be told, that the alert fires.
+    pub(super) fn believes(&self, key: &NotifyKey, fingerprint: Fingerprint) -> bool {
+        let told = self.state.told.get(key);
+        told.is_some_and(|told| told.is_firing(fingerprint))
+            || self.waiting_item(key, fingerprint).is_some_and(|item| !item.resolved)
+    }
+
+    /// Whether this integration believes that the alert fires, or is about to hear of it in any state.
+    pub(super) fn is_in_mind(&self, key: &NotifyKey, fingerprint: Fingerprint) -> bool {
+        self.believes(key, fingerprint) || self.waiting_item(key, fingerprint).is_some()
+    }
+
+    fn waiting_item(&self, key: &NotifyKey, fingerprint: Fingerprint) -> Option<&WaitingAlert> {
+        let waiting = self.state.waiting.get(key)?;
+        waiting
+            .alerts
+            .iter()
+            .find(|item| item.alert.fingerprint() == fingerprint)
     }
 
     /// Returns what mutes an alert, whatever the time of day.
@@ -234,210 +243,6 @@ impl Core {
             inhibited_by: self.inhibitor.inhibiting(labels, firing),
             silenced_by: self.state.silences.silencing(labels, now),
         }
-    }
-
-    /// Decides what a group tells now. `busy` are the integrations that are being told something this very moment: they
-    /// are asked again at the next tick. `new_id` names messages.
-    pub(crate) fn flush(
-        &self,
-        id: &str,
-        now: Millis,
-        busy: &dyn Fn(&NotifyKey) -> bool,
-        new_id: &mut dyn FnMut() -> String,
-    ) -> Flush {
-        let Some(group) = self.groups.get(id) else {
-            return Flush::default();
-        };
-        let route = &self.config.routes.routes()[group.route];
-        let seen = self.look(group, route, now);
-        let mut flush = Flush {
-            gone: seen.resolved_members.clone(),
-            ..Flush::default()
-        };
-        let (mut sends, mut noted, mut cancelled) = (Vec::new(), Vec::new(), Vec::new());
-        let receiver = self.config.receiver(&route.receiver);
-        for (receiver, integration) in receiver
-            .iter()
-            .flat_map(|receiver| receiver.integrations.iter().map(move |one| (*receiver, one)))
-        {
-            let key = notify_key(&group.key, receiver, integration);
-            if busy(&key) {
-                // What is over stays a member until everybody could be told.
-                flush.gone.clear();
-                continue;
-            }
-            let manner = Manner {
-                send_resolved: integration.send_resolved,
-                repeat_interval: route.repeat_interval,
-                slack: Interval((route.group_interval.0 / 10).min(1000)),
-            };
-            let with_silenced = receiver
-                .send_silenced_resolved
-                .then(|| self.with_silenced_ends(&key, &seen));
-            let verdict = self.tell(&key, with_silenced.as_ref().unwrap_or(&seen), manner, now);
-            match verdict {
-                Verdict::Nothing => {}
-                Verdict::Cancel => cancelled.push(key),
-                Verdict::Note(told) => noted.push((key, told)),
-                Verdict::Tell(reason, alerts) => {
-                    let thread = match reason {
-                        Reason::First => None,
-                        _ => self.state.told.get(&key).and_then(|told| told.thread.clone()),
-                    };
-                    sends.push(Send {
-                        id: new_id(),
-                        key,
-                        route: route.id.clone(),
-                        group_labels: group.labels.clone(),
-                        reason,
-                        alerts,
-                        thread,
-                    });
-                }
-            }
-        }
-        flush.events.push(Event::Flushed {
-            at: now,
-            group: id.to_owned(),
-            next: now + route.group_interval,
-            sends,
-            noted,
-            cancelled,
-        });
-        if flush.gone.len() == group.members.len() {
-            flush.events.push(Event::Ended { group: id.to_owned() });
-        }
-        flush
-    }
-
-    /// What a group shows at `now`: silenced, inhibited and, at mute times, all members left out.
-    fn look<'a>(&'a self, group: &Group, route: &Route, now: Millis) -> Seen<'a> {
-        let muted_time = !self.config.muted_by(route, now).is_empty();
-        let mut seen = Seen::default();
-        for fingerprint in &group.members {
-            let Some(alert) = self.state.alerts.get(fingerprint) else {
-                seen.resolved_members.push(*fingerprint);
-                continue;
-            };
-            let resolved = alert.is_resolved(now);
-            if resolved {
-                seen.resolved_members.push(*fingerprint);
-            }
-            if muted_time || self.muted(&alert.labels, now).is_muted() {
-                seen.hidden.push((*fingerprint, resolved));
-            } else {
-                seen.alerts.push((*fingerprint, alert, resolved));
-            }
-        }
-        seen.alerts
-            .sort_by(|(_, a, _), (_, b, _)| by_labels(&a.labels, &b.labels));
-        seen
-    }
-
-    /// Shows the ends of alerts that were told as firing and are silenced by now: who asks for that is not left believing.
-    fn with_silenced_ends<'a>(&'a self, key: &NotifyKey, seen: &Seen<'a>) -> Seen<'a> {
-        let told = self.state.told.get(key);
-        let waiting = self.state.waiting.get(key);
-        let believed = |fingerprint: &Fingerprint| {
-            told.is_some_and(|told| told.is_firing(*fingerprint))
-                || waiting.is_some_and(|waiting| {
-                    let alerts = waiting.alerts.iter();
-                    alerts
-                        .filter(|item| !item.resolved)
-                        .any(|item| item.alert.fingerprint() == *fingerprint)
-                })
-        };
-        let mut shown = seen.clone();
-        let ends = |(fingerprint, over): &(Fingerprint, bool)| *over && believed(fingerprint);
-        let ended: Vec<_> = seen.hidden.iter().copied().filter(ends).collect();
-        shown.hidden.retain(|item| !ends(item));
-        for (fingerprint, over) in ended {
-            if let Some(alert) = self.state.alerts.get(&fingerprint) {
-                shown.alerts.push((fingerprint, alert, over));
-            }
-        }
-        shown
-            .alerts
-            .sort_by(|(_, a, _), (_, b, _)| by_labels(&a.labels, &b.labels));
-        shown
-    }
-
-    /// Decides for one integration.
-    fn tell(&self, key: &NotifyKey, seen: &Seen<'_>, manner: Manner, now: Millis) -> Verdict {
-        let last = self.state.told.get(key);
-        if let Some(waiting) = self.state.waiting.get(key) {
-            return self.retell(waiting, seen, manner, now);
-        }
-        let picture = seen.picture();
-        let all_hidden = seen.alerts.is_empty() && !seen.hidden.is_empty();
-        let reason = if all_hidden {
-            None
-        } else {
-            why_notify(last, &picture, manner, now)
-        };
-        let Some(reason) = reason else {
-            return seen.forget_hidden(last);
-        };
-        let told: Vec<(u64, bool)> = seen
-            .alerts
-            .iter()
-            .filter(|(_, _, resolved)| manner.send_resolved || !resolved)
-            .map(|(fingerprint, _, resolved)| (fingerprint.0, *resolved))
-            .collect();
-        if told.is_empty() {
-            return Verdict::Note(Told {
-                at: now,
-                firing: picture.firing,
-                resolved: picture.resolved,
-                thread: last.and_then(|last| last.thread.clone()),
-            });
-        }
-        Verdict::Tell(reason, told)
-    }
-
-    /// Decides about a message that has not arrived yet: it takes in what happened since, so that one message says all.
-    fn retell(&self, waiting: &Waiting, seen: &Seen<'_>, manner: Manner, now: Millis) -> Verdict {
-        let mut alerts: Vec<(u64, bool)> = Vec::new();
-        for item in &waiting.alerts {
-            let fingerprint = item.alert.fingerprint();
-            if seen.hidden.iter().any(|(hidden, _)| *hidden == fingerprint) {
-                continue;
-            }
-            let over = match self.state.alerts.get(&fingerprint) {
-                Some(alert) => alert.is_resolved(now),
-                None => true,
-            };
-            // Who is not told of ends is still told that it fired.
-            alerts.push((fingerprint.0, over && (manner.send_resolved || item.resolved)));
-        }
-        for (fingerprint, _, resolved) in &seen.alerts {
-            let known = alerts.iter().any(|(known, _)| *known == fingerprint.0);
-            let believed = || {
-                self.state
-                    .told
-                    .get(&waiting.key)
-                    .is_some_and(|told| told.is_firing(*fingerprint))
-            };
-            if !known && (!resolved || (manner.send_resolved && believed())) {
-                alerts.push((fingerprint.0, *resolved));
-            }
-        }
-        if alerts.is_empty() {
-            return Verdict::Cancel;
-        }
-        let same = alerts.len() == waiting.alerts.len()
-            && alerts.iter().zip(&waiting.alerts).all(|((fingerprint, over), item)| {
-                item.alert.fingerprint().0 == *fingerprint && item.resolved == *over
-            });
-        if same {
-            return Verdict::Nothing;
-        }
-        let reason = if alerts.iter().all(|(_, over)| *over) {
-            Reason::AllResolved
-        } else {
-            waiting.reason
-        };
-        Verdict::Tell(reason, alerts)
     }
 
     /// Removes members that are over and have been told, or need not be.
@@ -477,7 +282,7 @@ impl Core {
             .filter(|silence| silence.ends_at + super::silence::RETENTION <= now)
             .map(|silence| silence.id.clone())
             .collect();
-        let live: HashSet<&str> = self.groups.values().map(|group| group.key.as_str()).collect();
+        let live = self.live_keys();
         let keys: Vec<NotifyKey> = self
             .state
             .told
@@ -499,63 +304,6 @@ impl Core {
             events.push(Event::ForgotSilences { ids });
         }
         events
-    }
-}
-
-/// What came out of a flush.
-#[derive(Debug, Default)]
-pub(crate) struct Flush {
-    /// To be written, then applied.
-    pub(crate) events: Vec<Event>,
-    /// Members to drop afterwards.
-    pub(crate) gone: Vec<Fingerprint>,
-}
-
-enum Verdict {
-    Nothing,
-    Note(Told),
-    Cancel,
-    Tell(Reason, Vec<(u64, bool)>),
-}
-
-/// A group as it shows itself.
-#[derive(Clone, Default)]
-struct Seen<'a> {
-    alerts: Vec<(Fingerprint, &'a Arc<StoredAlert>, bool)>,
-    hidden: Vec<(Fingerprint, bool)>,
-    resolved_members: Vec<Fingerprint>,
-}
-
-impl Seen<'_> {
-    fn picture(&self) -> Picture {
-        let mut picture = Picture::default();
-        for (fingerprint, _, resolved) in &self.alerts {
-            let side = if *resolved {
-                &mut picture.resolved
-            } else {
-                &mut picture.firing
-            };
-            side.push(fingerprint.0);
-        }
-        picture.firing.sort_unstable();
-        picture.resolved.sort_unstable();
-        picture
-    }
-
-    /// An alert that went while it was hidden is not told to be over; but when it fires again, that is news.
-    fn forget_hidden(&self, last: Option<&Told>) -> Verdict {
-        let Some(last) = last else { return Verdict::Nothing };
-        let went = |fingerprint: &u64| {
-            self.hidden
-                .iter()
-                .any(|(hidden, over)| *over && hidden.0 == *fingerprint)
-        };
-        if !last.firing.iter().any(went) {
-            return Verdict::Nothing;
-        }
-        let mut told = last.clone();
-        told.firing.retain(|fingerprint| !went(fingerprint));
-        Verdict::Note(told)
     }
 }
 

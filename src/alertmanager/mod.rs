@@ -13,6 +13,7 @@ mod config;
 mod core;
 mod deliver;
 mod explain;
+mod fallback;
 mod flood;
 mod health;
 mod heartbeat;
@@ -30,6 +31,7 @@ mod runner;
 mod service;
 mod silence;
 mod state;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod time_interval;

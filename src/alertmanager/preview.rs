@@ -71,6 +71,7 @@ pub(super) fn message(
         at: now,
         since: now,
         note: None,
+        digest: None,
     }
 }
 
@@ -128,6 +129,7 @@ impl AlertManager {
                 at: now,
                 since: now,
                 note: None,
+                digest: None,
             };
             let mut shown = Rendered {
                 receiver: name.to_owned(),

@@ -56,6 +56,27 @@ impl LaneState {
     }
 }
 
+impl LaneState {
+    /// Takes the first message and those that go with it: the rest of its digest, or as many others as make one.
+    fn next(&mut self, count: usize, digest_of: impl Fn(&NotifyKey) -> Option<String>) -> Vec<NotifyKey> {
+        let digest = self.waiting.front().and_then(&digest_of);
+        if digest.is_none() && count == 1 {
+            return self.waiting.pop_front().into_iter().collect();
+        }
+        let most = if digest.is_some() { usize::MAX } else { count };
+        let (mut taken, mut left) = (Vec::new(), VecDeque::new());
+        for key in self.waiting.drain(..) {
+            if taken.len() < most && digest_of(&key) == digest {
+                taken.push(key);
+            } else {
+                left.push_back(key);
+            }
+        }
+        self.waiting = left;
+        taken
+    }
+}
+
 /// What became of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -113,8 +134,13 @@ impl Queue {
         self.lanes.values_mut().for_each(|lane| lane.health = Health::default());
     }
 
-    /// Takes what may be sent now. Several keys in one item are to be sent as one digest.
-    pub(super) fn take_due(&mut self, now: Mono, exists: impl Fn(&NotifyKey) -> bool) -> Vec<Vec<NotifyKey>> {
+    /// Takes what may be sent now. Several keys in one item are to be sent as one digest. `find` returns a message that still
+    /// waits, and names the digest as part of which it was to go out before.
+    pub(super) fn take_due(
+        &mut self,
+        now: Mono,
+        find: impl Fn(&NotifyKey) -> Option<Option<String>>,
+    ) -> Vec<Vec<NotifyKey>> {
         self.looked_at = now;
         let again: Vec<NotifyKey> = self
             .tries
@@ -128,7 +154,7 @@ impl Queue {
         let mut starting = Vec::new();
         for lane in self.lanes.values_mut() {
             lane.waiting.retain(|key| {
-                let lives = exists(key);
+                let lives = find(key).is_some();
                 if !lives {
                     lane.queued.remove(key);
                 }
@@ -137,13 +163,14 @@ impl Queue {
             while lane.room(now) > 0 && !lane.waiting.is_empty() {
                 let count = match lane.bucket.as_mut().map(|bucket| bucket.tokens(now)) {
                     Some(0) => break,
-                    Some(1) => lane.waiting.len().min(DIGEST_MAX),
+                    Some(1) => DIGEST_MAX,
                     Some(_) | None => 1,
                 };
                 if let Some(bucket) = &mut lane.bucket {
                     bucket.take(now);
                 }
-                let keys: Vec<NotifyKey> = lane.waiting.drain(..count).collect();
+                let digest_of = |key: &NotifyKey| find(key).flatten();
+                let keys = lane.next(count, digest_of);
                 for key in &keys {
                     lane.queued.remove(key);
                     self.in_flight.insert(key.clone());
@@ -281,11 +308,11 @@ mod tests {
         let mut queue = Queue::default();
         fill(&mut queue, "slow", 20, at(1));
         fill(&mut queue, "quick", 1, at(1));
-        let started = queue.take_due(at(1), |_| true);
+        let started = queue.take_due(at(1), |_| Some(None));
         assert_eq!(started.len(), 9);
-        assert!(queue.take_due(at(1), |_| true).is_empty());
+        assert!(queue.take_due(at(1), |_| Some(None)).is_empty());
         queue.ended(&[key("slow", 0)], None, at(2), Millis(2));
-        assert_eq!(queue.take_due(at(2), |_| true), [[key("slow", 8)]]);
+        assert_eq!(queue.take_due(at(2), |_| Some(None)), [[key("slow", 8)]]);
     }
 
     #[test]
@@ -293,18 +320,21 @@ mod tests {
         let mut queue = Queue::default();
         fill(&mut queue, "page", 10, at(1));
         let down = Failure::transient("down");
-        let started = queue.take_due(at(1), |_| true);
+        let started = queue.take_due(at(1), |_| Some(None));
         for keys in &started {
             queue.ended(keys, Some(&down), at(1), Millis(1));
         }
         assert_eq!(queue.health()[0].1.as_str(), "open");
-        assert!(queue.take_due(at(1), |_| true).is_empty(), "before it is asked again");
+        assert!(
+            queue.take_due(at(1), |_| Some(None)).is_empty(),
+            "before it is asked again"
+        );
         let wake = queue.next_wake(at(60_000));
         assert_eq!(wake, at(501));
-        let probe = queue.take_due(wake, |_| true);
+        let probe = queue.take_due(wake, |_| Some(None));
         assert_eq!(probe.len(), 1);
         queue.ended(&probe[0], None, wake, Millis(501));
-        assert_eq!(queue.take_due(wake, |_| true).len(), 8);
+        assert_eq!(queue.take_due(wake, |_| Some(None)).len(), 8);
     }
 
     #[test]
@@ -316,17 +346,21 @@ mod tests {
         };
         queue.set_limits([("page".to_owned(), limit)].into(), at(0));
         fill(&mut queue, "page", 20, at(0));
-        let first = queue.take_due(at(0), |_| true);
+        let first = queue.take_due(at(0), |_| Some(None));
         assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 18]);
         for keys in &first {
             queue.ended(keys, None, at(0), Millis(0));
         }
         fill(&mut queue, "page", 5, at(1));
-        assert!(queue.take_due(at(1), |_| true).is_empty());
+        assert!(queue.take_due(at(1), |_| Some(None)).is_empty());
         let wake = queue.next_wake(at(60_000));
         assert_eq!(wake, at(10_000));
         assert_eq!(
-            queue.take_due(wake, |_| true).iter().map(Vec::len).collect::<Vec<_>>(),
+            queue
+                .take_due(wake, |_| Some(None))
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>(),
             [5]
         );
     }
@@ -335,6 +369,20 @@ mod tests {
     fn a_message_that_is_no_more_is_not_sent() {
         let mut queue = Queue::default();
         fill(&mut queue, "page", 3, at(0));
-        assert_eq!(queue.take_due(at(0), |key| key.group_key != "001").len(), 2);
+        assert_eq!(
+            queue
+                .take_due(at(0), |key| (key.group_key != "001").then_some(None))
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_digest_that_did_not_arrive_is_sent_again_as_it_was() {
+        let mut queue = Queue::default();
+        fill(&mut queue, "page", 6, at(0));
+        let digest_of = |key: &NotifyKey| Some((key.group_key < "003".to_owned()).then(|| "d".to_owned()));
+        let sizes: Vec<usize> = queue.take_due(at(0), digest_of).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [3, 1, 1, 1]);
     }
 }

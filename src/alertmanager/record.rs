@@ -68,6 +68,12 @@ pub(crate) enum Event {
         /// Messages that are not to be sent any more.
         cancelled: Vec<NotifyKey>,
     },
+    /// Messages, by key and id, that go out as one: recorded before it is sent, so that after a crash the same digest is sent
+    /// again under the same id.
+    Digested {
+        messages: Vec<(NotifyKey, String)>,
+        digest: String,
+    },
     /// A group is empty.
     Ended { group: String },
     /// A message arrived.
@@ -126,6 +132,9 @@ pub(crate) struct Waiting {
     /// What is said about the message itself, in the place of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+    /// The id of the digest as part of which it goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
 }
 
 impl Waiting {
@@ -133,6 +142,14 @@ impl Waiting {
     pub(crate) fn counts(&self) -> (usize, usize) {
         let firing = self.alerts.iter().filter(|item| !item.resolved).count();
         (firing, self.alerts.len() - firing)
+    }
+
+    /// Returns the id of the digest of these messages: the same messages make the same digest.
+    pub(crate) fn digest_id(messages: &[std::sync::Arc<Waiting>]) -> String {
+        let mut ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
+        ids.sort_unstable();
+        let hash = xxhash_rust::xxh3::xxh3_128(ids.concat().as_bytes());
+        format!("digest-{hash:032x}")
     }
 
     /// Returns one message in the place of several for the same integration.
@@ -149,12 +166,8 @@ impl Waiting {
             .fold(first.group_labels.clone(), |shared, message| {
                 shared.filtered(|name| message.group_labels.get(name) == first.group_labels.get(name))
             });
-        // The same messages make the same digest: a try after a crash bears the same id.
-        let mut ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
-        ids.sort_unstable();
-        let hash = xxhash_rust::xxh3::xxh3_128(ids.concat().as_bytes());
         Some(Waiting {
-            id: format!("digest-{hash:032x}"),
+            id: Waiting::digest_id(messages),
             key: NotifyKey {
                 group_key: format!("digest:{shared}"),
                 ..first.key.clone()
@@ -255,7 +268,31 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Option<Vec<Event>>, String> {
     }
 }
 
+impl NotifyKey {
+    /// What the group key of a fallback's message begins with, before all else about whom it stands in for.
+    pub(crate) const STANDS_IN: &'static str = "fallback:";
+
+    /// Whether a fallback is told under this key, in the place of another.
+    pub(crate) fn stands_in(&self) -> bool {
+        self.group_key.starts_with(NotifyKey::STANDS_IN)
+    }
+}
+
+/// How many ends a fallback's memory holds.
+const ENDS_MAX: usize = 10_000;
+
 impl Told {
+    /// Keeps in mind which alerts were told to be over before: a message given up later may speak of them again.
+    pub(crate) fn remember_ends(&mut self, last: &Told) {
+        if last.resolved.len() <= ENDS_MAX {
+            self.resolved.extend(&last.resolved);
+        }
+        let firing = &self.firing;
+        self.resolved.retain(|one| firing.binary_search(one).is_err());
+        self.resolved.sort_unstable();
+        self.resolved.dedup();
+    }
+
     /// Whether it was told that this alert fires.
     pub(crate) fn is_firing(&self, fingerprint: Fingerprint) -> bool {
         self.firing.binary_search(&fingerprint.0).is_ok()

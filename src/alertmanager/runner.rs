@@ -126,7 +126,7 @@ impl Runner {
         for key in waiting {
             self.queue.enqueue(key, self.shared.mono());
         }
-        self.start_deliveries();
+        self.start_deliveries().await;
         loop {
             let next = self.next_wake();
             let wake = self.shared.deps.clock.sleep_until(next);
@@ -166,7 +166,7 @@ impl Runner {
         self.commit(&mut batch).await;
         self.flush_due().await;
         self.forget().await;
-        self.start_deliveries();
+        self.start_deliveries().await;
         self.start_heartbeat().await;
         self.snapshot_if_due().await;
         self.count();
@@ -461,17 +461,17 @@ impl Runner {
         }
     }
 
-    /// Starts everything that is due, as far as its integration has room.
-    fn start_deliveries(&mut self) {
-        let now = self.shared.mono();
-        let core = self.shared.core.lock();
-        let waiting = &core.state.waiting;
-        let tried: Vec<Vec<Arc<Waiting>>> = self
-            .queue
-            .take_due(now, |key| waiting.contains_key(key))
-            .into_iter()
-            .map(|keys| keys.iter().filter_map(|key| waiting.get(key).cloned()).collect())
-            .collect();
+    /// Starts everything that is due, as far as its integration has room. What goes out as a digest is recorded as one first.
+    async fn start_deliveries(&mut self) {
+        let now = self.shared.now();
+        let tried = self.take_due(now.mono);
+        let digests: Vec<Event> = tried.iter().filter_map(|messages| digested(messages)).collect();
+        // A failure is logged and counted where it happens; the digest goes out all the same.
+        let _ = self.append(&digests).await;
+        let mut core = self.shared.core.lock();
+        for event in &digests {
+            core.apply(event, now);
+        }
         let config = Arc::clone(&core.config);
         drop(core);
         for messages in tried {
@@ -486,6 +486,15 @@ impl Runner {
             self.deliveries
                 .push(Box::pin(trying.map(|outcome| Done::Try(Box::new(outcome)))));
         }
+    }
+
+    fn take_due(&mut self, now: Mono) -> Vec<Vec<Arc<Waiting>>> {
+        let core = self.shared.core.lock();
+        let waiting = &core.state.waiting;
+        let find = |key: &NotifyKey| waiting.get(key).map(|message| message.digest.clone());
+        let due = self.queue.take_due(now, find).into_iter();
+        due.map(|keys| keys.iter().filter_map(|key| waiting.get(key).cloned()).collect())
+            .collect()
     }
 
     /// Tells the dead man's switch that pages get out, when they do and when it is time.
@@ -584,12 +593,13 @@ impl Runner {
             metrics::NOTIFICATIONS_FAILED.inc(&[names[0], names[1], why]);
         }
         metrics::REQUESTS_FAILED.inc(&names);
-        let config = Arc::clone(&self.shared.core.lock().config);
-        let receiver = config.receiver(&key.receiver);
-        let fallback = receiver.and_then(|receiver| config.receiver(receiver.fallback.as_ref()?));
+        let core = self.shared.core.lock();
+        let receiver = core.config.receiver(&key.receiver);
+        let has_fallback = receiver.is_some_and(|receiver| receiver.fallback.is_some());
         let patience = receiver.map_or(Interval::ZERO, |receiver| receiver.give_up_after);
-        let hopeless = refused && fallback.is_some() && receipt.attempts >= REFUSALS_MAX;
-        if now - message.since < patience && !hopeless {
+        let hopeless = refused && has_fallback && receipt.attempts >= REFUSALS_MAX;
+        let is_over = now - message.since >= patience || hopeless;
+        if !is_over || core.fallback_is_busy(key, &|key| self.queue.is_in_flight(key)) {
             tracing::warn!(
                 receiver = key.receiver,
                 integration = key.kind,
@@ -601,46 +611,20 @@ impl Runner {
             );
             return;
         }
+        let fallback = core.fall_back(message, failure.reason(), now, &mut || self.shared.new_id());
+        drop(core);
         tracing::error!(
             receiver = key.receiver,
             integration = key.kind,
             group = key.group_key,
             id = message.id,
             attempt = receipt.attempts,
-            fallback = fallback.map_or("", |receiver| receiver.name.as_str()),
+            has_fallback,
             error = failure.reason(),
             "notification given up: the receiver was not told"
         );
         metrics::GIVEN_UP.inc(&names);
         self.queue.forget(key);
-        let fallback = fallback.map_or_else(Vec::new, |receiver| {
-            let note = format!(
-                "fallback: {} ({}) could not be told since {}: {}",
-                key.receiver,
-                key.kind,
-                message.since,
-                failure.reason()
-            );
-            let told = receiver.integrations.iter();
-            told.map(|integration| Waiting {
-                id: self.shared.new_id(),
-                key: NotifyKey {
-                    group_key: format!(
-                        "fallback:{}/{}[{}]:{}",
-                        key.receiver, key.kind, key.index, key.group_key
-                    ),
-                    receiver: receiver.name.clone(),
-                    kind: integration.kind.to_owned(),
-                    index: integration.index,
-                },
-                thread: None,
-                at: now,
-                since: now,
-                note: Some(note.clone()),
-                ..message.clone()
-            })
-            .collect()
-        });
         for message in &fallback {
             self.queue.enqueue(message.key.clone(), self.shared.mono());
         }
@@ -704,6 +688,20 @@ impl Runner {
 #[expect(clippy::cast_precision_loss, reason = "counts of things in memory")]
 pub(super) fn usize_f64(count: usize) -> f64 {
     count as f64
+}
+
+/// Words that several messages go out as one, unless that is known.
+fn digested(messages: &[Arc<Waiting>]) -> Option<Event> {
+    if messages.len() < 2 {
+        return None;
+    }
+    let digest = Waiting::digest_id(messages);
+    let is_known = messages.iter().all(|message| message.digest.as_ref() == Some(&digest));
+    let named = messages.iter().map(|message| (message.key.clone(), message.id.clone()));
+    (!is_known).then(|| Event::Digested {
+        messages: named.collect(),
+        digest,
+    })
 }
 
 /// Whether an event must survive: a tick that decided nothing need not.

@@ -77,12 +77,23 @@ impl State {
                     self.enqueue(send, *at);
                 }
             }
+            Event::Digested { messages, digest } => {
+                for (key, id) in messages {
+                    if let Some(waiting) = self.waiting.get_mut(key).filter(|waiting| waiting.id == *id) {
+                        Arc::make_mut(waiting).digest = Some(digest.clone());
+                    }
+                }
+            }
             Event::Ended { group } => {
                 self.timers.remove(group);
             }
             Event::Delivered { key, receipt } => {
                 if let Some(waiting) = self.take_waiting(key, &receipt.id) {
-                    self.told.insert(key.clone(), told(&waiting));
+                    let mut told = told(&waiting);
+                    if let Some(last) = self.told.get(key).filter(|_| key.stands_in()) {
+                        told.remember_ends(last);
+                    }
+                    self.told.insert(key.clone(), told);
                 }
                 self.keep_receipt(key, receipt);
             }
@@ -176,7 +187,8 @@ impl State {
             thread: send.thread.clone(),
             at,
             since: old.as_ref().map_or(at, |old| old.since),
-            note: None,
+            note: old.as_ref().and_then(|old| old.note.clone()),
+            digest: None,
         };
         self.waiting.insert(send.key.clone(), Arc::new(waiting));
     }

@@ -331,6 +331,11 @@ impl Route {
         self.go_on
     }
 
+    /// How much too early a repetition may come, so that a tick a hair short of the interval does not cost a whole further one.
+    pub(crate) fn slack(&self) -> Interval {
+        Interval((self.group_interval.0 / 10).min(1000))
+    }
+
     /// Whether a new alert with these labels is not to wait for the group's next look.
     pub(crate) fn is_urgent(&self, labels: &Labels) -> bool {
         !self.group_urgent.is_empty()

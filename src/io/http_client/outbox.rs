@@ -59,6 +59,11 @@ impl HttpOutbox {
         );
     }
 
+    /// Forgets what was scripted for this `url`: it is answered 200 again.
+    pub fn forget_script(&self, url: &str) {
+        self.script.lock().retain(|(scripted, _)| scripted != url);
+    }
+
     /// Leaves requests whose URL contains `url` without an answer until their timeout.
     pub fn hang(&self, url: &str) {
         self.hanging.lock().push(url.to_owned());
