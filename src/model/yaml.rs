@@ -3,9 +3,13 @@
 //! Every file that people write (configuration, rules, routing, dashboards) is read through [`read`], so that a mistake looks
 //! the same everywhere.
 
+mod locate;
+
 use std::fmt;
 
 use serde::de::DeserializeOwned;
+
+pub use locate::{locate, locate_mistake};
 
 /// The largest YAML file read, in bytes.
 pub const YAML_BYTES_MAX: usize = 16 << 20;
@@ -54,6 +58,21 @@ impl YamlError {
         let indent = " ".repeat(number.len());
         let caret = " ".repeat(self.column.saturating_sub(1));
         format!("{self}\n{indent} |\n{number} | {}\n{indent} | {caret}^", self.snippet)
+    }
+}
+
+impl YamlError {
+    /// A mistake in the value at `path`, found when all of `text` had been read.
+    pub fn of(file: &str, text: &str, path: &str, reason: String) -> YamlError {
+        let (line, column) = locate_mistake(text, path, &reason).unwrap_or((0, 0));
+        YamlError {
+            file: file.to_owned(),
+            line,
+            column,
+            suggestion: None,
+            snippet: text.lines().nth(line.wrapping_sub(1)).unwrap_or("").to_owned(),
+            reason,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! extra key each: `hmac` on a web hook; `ntfy_configs`, `fallback`, `rate`, `burst`, `send_silenced_resolved`,
 //! `give_up_after` on a receiver; `group_urgent` on a route; `fallback` and `dead_mans_switch` in `global`.
 
+mod flaw;
 mod mask;
 pub(crate) mod preset;
 pub(crate) mod receiver;
@@ -22,6 +23,7 @@ pub(crate) use preset::FieldValue;
 pub(crate) use receiver::{Channel, EmailConfig, Integration, PresetConfig, Receiver, WebhookConfig};
 pub(crate) use route::{Route, RouteTree};
 
+use self::flaw::Flaw;
 use self::receiver::RawReceiver;
 use self::route::{Matchers, Pattern, RawRoute, legacy};
 use self::scalar::Text;
@@ -48,16 +50,9 @@ pub enum ConfigError {
     /// The file is not what it should be at one place.
     #[error("{0}")]
     Yaml(YamlError),
-    /// The file contradicts itself.
-    #[error("{file}{place}: {reason}")]
-    Invalid {
-        /// The file.
-        file: String,
-        /// `:<line>`, or empty when there is no one line.
-        place: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// A template is not what it should be.
+    #[error("{0}")]
+    Template(String),
 }
 
 /// A whole, checked configuration.
@@ -323,22 +318,17 @@ impl Config {
     /// [`ConfigError`] for the first mistake.
     pub fn parse(disk: &dyn Disk, file: &str, text: &str, base: &Path) -> Result<Config, ConfigError> {
         let raw: RawConfig = yaml::read(file, text).map_err(ConfigError::Yaml)?;
-        let invalid = |reason: String| ConfigError::Invalid {
-            file: file.to_owned(),
-            place: place(text, &reason),
-            reason,
-        };
+        let invalid = |flaw: Flaw| ConfigError::Yaml(YamlError::of(file, text, &flaw.path, flaw.reason));
         let patterns: Option<Vec<PathBuf>> = raw
             .templates
             .as_ref()
             .map(|list| list.iter().map(|text| base.join(&text.0)).collect());
         let mut config = build(raw, base).map_err(invalid)?;
         let sources = template_files(disk, &patterns.unwrap_or_default())?;
-        let templates = Templates::with_files(&sources).map_err(invalid)?;
-        for receiver in &config.receivers {
-            templates
-                .check(receiver)
-                .map_err(|reason| invalid(format!("receiver {:?}: {reason}", receiver.name)))?;
+        let templates = Templates::with_files(&sources).map_err(ConfigError::Template)?;
+        for (index, receiver) in config.receivers.iter().enumerate() {
+            let flaw = |reason| receiver_flaw(index, &receiver.name, reason);
+            templates.check(receiver).map_err(|reason| invalid(flaw(reason)))?;
         }
         config.templates = Arc::new(templates);
         config.original = mask::mask(text);
@@ -393,48 +383,57 @@ fn template_files(disk: &dyn Disk, patterns: &[PathBuf]) -> Result<Vec<(String, 
     Ok(sources)
 }
 
-fn build(raw: RawConfig, base: &Path) -> Result<Config, String> {
+fn build(raw: RawConfig, base: &Path) -> Result<Config, Flaw> {
     if raw.event_recorder.is_some() {
-        return Err("event_recorder is not supported: Campanile keeps its own audit trail".to_owned());
+        let reason = "event_recorder is not supported: Campanile keeps its own audit trail";
+        return Err(Flaw::at("event_recorder", reason));
     }
     if raw.tracing.is_some() {
-        return Err("tracing is not supported".to_owned());
+        return Err(Flaw::at("tracing", "tracing is not supported"));
     }
-    let mut global = Global::finish(raw.global.unwrap_or_default(), base)?;
+    let in_global = |reason: String| Flaw {
+        path: "global".to_owned(),
+        reason,
+    };
+    let mut global = Global::finish(raw.global.unwrap_or_default(), base).map_err(in_global)?;
     let dead_mans_switch = global
         .raw
         .dead_mans_switch
         .take()
         .map(|raw| raw.finish(base, &global.http))
         .transpose()
-        .map_err(|reason| format!("global.dead_mans_switch: {reason}"))?;
-    let routes = RouteTree::build(raw.route.ok_or("no routes provided")?)?;
+        .map_err(|reason| in_global(format!("global.dead_mans_switch: {reason}")))?;
+    let routes = RouteTree::build(raw.route.ok_or_else(|| Flaw::at("", "no routes provided"))?)?;
     let mut receivers: Vec<Arc<Receiver>> = Vec::new();
-    for receiver in raw.receivers.unwrap_or_default() {
+    for (index, receiver) in raw.receivers.unwrap_or_default().into_iter().enumerate() {
         let name = receiver.name.0.clone();
         if name.is_empty() {
-            return Err("missing name in receiver".to_owned());
+            return Err(Flaw::at(format!("receivers[{index}].name"), "missing name in receiver"));
         }
         if receivers.iter().any(|known| known.name == name) {
-            return Err(format!("notification config name {name:?} is not unique"));
+            let reason = format!("notification config name {name:?} is not unique");
+            return Err(Flaw::at(format!("receivers[{index}].name"), reason));
         }
         let receiver = receiver.finish(base, &global);
         receivers.push(Arc::new(
-            receiver.map_err(|reason| format!("receiver {name:?}: {reason}"))?,
+            receiver.map_err(|reason| receiver_flaw(index, &name, reason))?,
         ));
     }
-    let time_intervals = named_intervals(raw.mute_time_intervals, raw.time_intervals)?;
+    let mut time_intervals = BTreeMap::new();
+    add_intervals(&mut time_intervals, "mute_time_intervals", raw.mute_time_intervals)?;
+    add_intervals(&mut time_intervals, "time_intervals", raw.time_intervals)?;
     check_names(&routes, &receivers, &time_intervals)?;
     check_fallbacks(&receivers)?;
-    let mut inhibit_rules = Vec::new();
-    for rule in raw.inhibit_rules.unwrap_or_default() {
-        inhibit_rules.push(rule.finish()?);
-    }
     Ok(Config {
         resolve_timeout: global.raw.resolve_timeout.unwrap_or(Interval::mins(5)),
         routes,
         receivers,
-        inhibit_rules,
+        inhibit_rules: raw
+            .inhibit_rules
+            .unwrap_or_default()
+            .into_iter()
+            .map(RawInhibit::finish)
+            .collect(),
         time_intervals,
         dead_mans_switch,
         templates: Arc::new(Templates::stock()),
@@ -442,70 +441,86 @@ fn build(raw: RawConfig, base: &Path) -> Result<Config, String> {
     })
 }
 
-fn named_intervals(
-    deprecated: Option<Vec<RawNamedInterval>>,
-    current: Option<Vec<RawNamedInterval>>,
-) -> Result<BTreeMap<String, Vec<TimeInterval>>, String> {
-    let mut named = BTreeMap::new();
-    for raw in deprecated
-        .unwrap_or_default()
-        .into_iter()
-        .chain(current.unwrap_or_default())
-    {
+/// A mistake in a receiver; the reason leads with the keys inside it.
+fn receiver_flaw(index: usize, name: &str, reason: String) -> Flaw {
+    Flaw {
+        path: format!("receivers[{index}]"),
+        reason: format!("receiver {name:?}: {reason}"),
+    }
+}
+
+fn add_intervals(
+    named: &mut BTreeMap<String, Vec<TimeInterval>>,
+    section: &str,
+    raw: Option<Vec<RawNamedInterval>>,
+) -> Result<(), Flaw> {
+    for (index, raw) in raw.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{section}[{index}].name");
         if raw.name.0.is_empty() {
-            return Err("missing name in time interval".to_owned());
+            return Err(Flaw::at(path, "missing name in time interval"));
         }
         let intervals = raw.time_intervals.unwrap_or_default();
         if named.insert(raw.name.0.clone(), intervals).is_some() {
-            return Err(format!("time interval {:?} is not unique", raw.name.0));
+            return Err(Flaw::at(path, format!("time interval {:?} is not unique", raw.name.0)));
         }
     }
-    Ok(named)
+    Ok(())
 }
 
 fn check_names(
     routes: &RouteTree,
     receivers: &[Arc<Receiver>],
     intervals: &BTreeMap<String, Vec<TimeInterval>>,
-) -> Result<(), String> {
+) -> Result<(), Flaw> {
     let known: BTreeSet<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).collect();
     for route in routes.routes() {
         if !known.contains(route.receiver.as_str()) {
-            let hint = yaml::nearest(&route.receiver, known.iter().copied());
-            let hint = hint
-                .map(|name| format!(" (did you mean {name:?}?)"))
-                .unwrap_or_default();
-            return Err(format!("undefined receiver {:?} used in route{hint}", route.receiver));
+            let hint = hint(&route.receiver, known.iter().copied());
+            let reason = format!("undefined receiver {:?} used in route{hint}", route.receiver);
+            return Err(Flaw::at(format!("{}.receiver", route.path), reason));
         }
-        for name in route.mute.iter().chain(&route.active) {
-            if !intervals.contains_key(name) {
-                let hint = yaml::nearest(name, intervals.keys().map(String::as_str));
-                let hint = hint
-                    .map(|name| format!(" (did you mean {name:?}?)"))
-                    .unwrap_or_default();
-                return Err(format!("undefined time interval {name:?} used in route{hint}"));
+        for (key, names) in [
+            ("mute_time_intervals", &route.mute),
+            ("active_time_intervals", &route.active),
+        ] {
+            if let Some(index) = names.iter().position(|name| !intervals.contains_key(name)) {
+                let hint = hint(&names[index], intervals.keys().map(String::as_str));
+                let reason = format!("undefined time interval {:?} used in route{hint}", names[index]);
+                return Err(Flaw::at(format!("{}.{key}[{index}]", route.path), reason));
             }
         }
     }
     Ok(())
 }
 
+fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = yaml::nearest(name, known);
+    near.map(|name| format!(" (did you mean {name:?}?)"))
+        .unwrap_or_default()
+}
+
 /// Each fallback exists and has a way of being told, and no two receivers fall back on each other.
-fn check_fallbacks(receivers: &[Arc<Receiver>]) -> Result<(), String> {
+fn check_fallbacks(receivers: &[Arc<Receiver>]) -> Result<(), Flaw> {
     let find = |name: &str| receivers.iter().find(|receiver| receiver.name == name);
-    for receiver in receivers {
+    for (index, receiver) in receivers.iter().enumerate() {
+        let path = if receiver.has_own_fallback {
+            format!("receivers[{index}].fallback")
+        } else {
+            "global.fallback".to_owned()
+        };
         let mut seen = vec![receiver.name.as_str()];
         let mut next = receiver.fallback.as_deref();
         while let Some(name) = next {
-            let fallback = find(name).ok_or_else(|| format!("undefined receiver {name:?} used as fallback"))?;
+            let Some(fallback) = find(name) else {
+                return Err(Flaw::at(path, format!("undefined receiver {name:?} used as fallback")));
+            };
             if seen.contains(&name) {
-                return Err(format!(
-                    "fallback {name:?}: the receivers {} fall back on each other",
-                    seen.join(", ")
-                ));
+                let all = seen.join(", ");
+                let reason = format!("fallback {name:?}: the receivers {all} fall back on each other");
+                return Err(Flaw::at(path, reason));
             }
             if fallback.integrations.is_empty() {
-                return Err(format!("fallback {name:?} is told by no means"));
+                return Err(Flaw::at(path, format!("fallback {name:?} is told by no means")));
             }
             seen.push(name);
             next = fallback.fallback.as_deref();
@@ -515,33 +530,17 @@ fn check_fallbacks(receivers: &[Arc<Receiver>]) -> Result<(), String> {
 }
 
 impl RawInhibit {
-    fn finish(self) -> Result<InhibitRule, String> {
+    fn finish(self) -> InhibitRule {
         let mut source: Vec<Matcher> = legacy(self.source_match, self.source_match_re).collect();
         source.extend(self.source_matchers.0);
         let mut target: Vec<Matcher> = legacy(self.target_match, self.target_match_re).collect();
         target.extend(self.target_matchers.0);
         sort(&mut source);
         sort(&mut target);
-        Ok(InhibitRule {
+        InhibitRule {
             source,
             target,
             equal: self.equal.unwrap_or_default().into_iter().map(|name| name.0).collect(),
-        })
+        }
     }
-}
-
-/// Finds the line that says the name an error quotes: not always the guilty one, but where to look.
-fn place(text: &str, reason: &str) -> String {
-    let Some(name) = reason.split('"').nth(1).filter(|name| !name.is_empty()) else {
-        return String::new();
-    };
-    let says = |line: &str| {
-        let value = line.rsplit_once(": ").map_or(line, |(_, value)| value);
-        value.trim().trim_matches(['"', '\'', ',', '}', ']', '[']) == name
-    };
-    let found = text
-        .lines()
-        .position(says)
-        .or_else(|| text.lines().position(|line| line.contains(name)));
-    found.map(|index| format!(":{}", index + 1)).unwrap_or_default()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Receiver {
     pub(crate) integrations: Vec<Integration>,
     /// Who is told when this one cannot be.
     pub(crate) fallback: Option<String>,
+    /// Whether the receiver names its fallback itself.
+    pub(crate) has_own_fallback: bool,
     /// How many messages it takes.
     pub(crate) limit: Option<Limit>,
     /// Whether the end of an alert is told that is silenced by then.
@@ -46,6 +48,7 @@ impl Receiver {
             labels: BTreeMap::new(),
             integrations: Vec::new(),
             fallback: None,
+            has_own_fallback: false,
             limit: None,
             send_silenced_resolved: false,
             give_up_after: GIVE_UP_AFTER,
@@ -323,8 +326,10 @@ impl RawReceiver {
             return Err("give_up_after must be more than 0s".to_owned());
         }
         let fallback = self.fallback.map(|name| name.0).filter(|name| !name.is_empty());
+        let has_own_fallback = fallback.is_some();
         let fallback = fallback.or_else(|| global.fallback());
         Ok(Receiver {
+            has_own_fallback,
             fallback: fallback.filter(|name| *name != self.name.0),
             limit: self.rate.map(|rate| Limit {
                 rate,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::super::matchers::{format_matchers, parse_matchers, sort};
+use super::flaw::Flaw;
 use super::scalar::Text;
 use crate::model::{Interval, Labels, MatchOp, Matcher};
 
@@ -128,6 +129,8 @@ pub(crate) struct Route {
     pub(crate) id: String,
     /// Alertmanager's key: the matchers from the root to here.
     pub(crate) key: String,
+    /// Where it stands in the file: `route.routes[1]`.
+    pub(crate) path: String,
     /// Who is told.
     pub(crate) receiver: String,
     /// What is told together.
@@ -151,6 +154,12 @@ pub(crate) struct Route {
     children: Vec<usize>,
 }
 
+/// The place among the siblings, as it stands in records: `/1/0` for `route.routes[1].routes[0]`.
+fn place(path: &str) -> String {
+    let numbers = path.split('[').skip(1).filter_map(|part| part.split(']').next());
+    numbers.map(|number| format!("/{number}")).collect()
+}
+
 /// The routing tree. Routes are known by their number; the root is 0.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteTree {
@@ -171,31 +180,36 @@ impl RouteTree {
     ///
     /// # Errors
     /// A text, in Alertmanager's words where it has some.
-    pub(super) fn build(raw: RawRoute) -> Result<RouteTree, String> {
+    pub(super) fn build(raw: RawRoute) -> Result<RouteTree, Flaw> {
+        let root = |reason: &str| Flaw::at("route", reason);
         if raw.receiver.as_ref().is_none_or(|name| name.0.is_empty()) {
-            return Err("root route must specify a default receiver".to_owned());
+            return Err(root("root route must specify a default receiver"));
         }
         if !raw.matchers.0.is_empty() || raw.r#match.is_some() || raw.match_re.is_some() {
-            return Err("root route must not have any matchers".to_owned());
+            return Err(root("root route must not have any matchers"));
         }
         if raw.mute_time_intervals.as_ref().is_some_and(|names| !names.is_empty()) {
-            return Err("root route must not have any mute time intervals".to_owned());
+            return Err(root("root route must not have any mute time intervals"));
         }
         if raw
             .active_time_intervals
             .as_ref()
             .is_some_and(|names| !names.is_empty())
         {
-            return Err("root route must not have any active time intervals".to_owned());
+            return Err(root("root route must not have any active time intervals"));
         }
         let mut tree = RouteTree { routes: Vec::new() };
-        tree.add(raw, None, String::new(), 0)?;
+        tree.add(raw, None, "route".to_owned(), 0)?;
         Ok(tree)
     }
 
-    fn add(&mut self, raw: RawRoute, parent: Option<usize>, place: String, depth: usize) -> Result<usize, String> {
+    fn add(&mut self, raw: RawRoute, parent: Option<usize>, path: String, depth: usize) -> Result<usize, Flaw> {
+        let flaw = |reason: String| Flaw {
+            path: path.clone(),
+            reason,
+        };
         if depth > DEPTH_MAX {
-            return Err(format!("routes nest deeper than {DEPTH_MAX} levels"));
+            return Err(flaw(format!("routes nest deeper than {DEPTH_MAX} levels")));
         }
         let parent = parent.map(|index| self.routes[index].clone());
         let inherit = |own: Option<Interval>, of: fn(&Route) -> Interval, default: Interval| {
@@ -217,12 +231,13 @@ impl RouteTree {
         );
         let receiver = raw.receiver.map(|name| name.0).filter(|name| !name.is_empty());
         let route = Route {
-            id: format!("{key}{place}"),
+            id: format!("{key}{}", place(&path)),
+            path: path.clone(),
             receiver: receiver
                 .or_else(|| parent.as_ref().map(|parent| parent.receiver.clone()))
                 .expect("the root has a receiver"),
             group_by: match raw.group_by {
-                Some(names) => group_by(names)?,
+                Some(names) => group_by(names).map_err(|reason| flaw(format!("group_by: {reason}")))?,
                 None => parent
                     .as_ref()
                     .map_or(GroupBy::Labels(Vec::new()), |parent| parent.group_by.clone()),
@@ -256,15 +271,15 @@ impl RouteTree {
             key,
         };
         if route.group_interval.0 <= 0 {
-            return Err("group_interval cannot be zero".to_owned());
+            return Err(flaw("group_interval cannot be zero".to_owned()));
         }
         if route.repeat_interval.0 <= 0 {
-            return Err("repeat_interval cannot be zero".to_owned());
+            return Err(flaw("repeat_interval cannot be zero".to_owned()));
         }
         let index = self.routes.len();
         self.routes.push(route);
         for (number, child) in raw.routes.unwrap_or_default().into_iter().enumerate() {
-            let child = self.add(child, Some(index), format!("{place}/{number}"), depth + 1)?;
+            let child = self.add(child, Some(index), format!("{path}.routes[{number}]"), depth + 1)?;
             self.routes[index].children.push(child);
         }
         Ok(index)
@@ -380,7 +395,7 @@ mod tests {
     use super::*;
 
     fn tree(yaml: &str) -> Result<RouteTree, String> {
-        RouteTree::build(serde_yaml::from_str(yaml).map_err(|error| error.to_string())?)
+        RouteTree::build(serde_yaml::from_str(yaml).map_err(|error| error.to_string())?).map_err(|flaw| flaw.reason)
     }
 
     fn receivers<'a>(tree: &'a RouteTree, labels: &[(&str, &str)]) -> Vec<&'a str> {
