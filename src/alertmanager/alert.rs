@@ -33,6 +33,9 @@ pub struct StoredAlert {
     pub generator_url: String,
     /// Who sent it.
     pub origin: Origin,
+    /// When the newest sample came that made it fire, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_at: Option<Millis>,
 }
 
 impl StoredAlert {
@@ -53,6 +56,7 @@ impl StoredAlert {
             updated_at: now,
             generator_url: alert.generator_url,
             origin,
+            sample_at: alert.sample_at,
         }
     }
 
@@ -76,6 +80,7 @@ impl StoredAlert {
         let now = new.updated_at;
         let mut merged = new;
         merged.starts_at = merged.starts_at.min(old.starts_at);
+        merged.sample_at = old.sample_at.or(merged.sample_at);
         if merged.is_resolved(now) {
             // The latest explicit end wins when both are over.
             if old.is_resolved(now) && old.ends_at > merged.ends_at {
@@ -137,6 +142,7 @@ mod tests {
             updated_at: Millis(updated),
             generator_url: String::new(),
             origin: Origin::Api,
+            sample_at: None,
         }
     }
 
@@ -176,6 +182,7 @@ mod tests {
             starts_at: Millis(1),
             ends_at: None,
             generator_url: String::new(),
+            sample_at: None,
         };
         let ours = StoredAlert::take_in(raw.clone(), Origin::Rules, Interval::mins(5), Millis(1));
         let foreign = StoredAlert::take_in(raw, Origin::Api, Interval::mins(5), Millis(1));

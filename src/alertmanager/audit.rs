@@ -224,6 +224,7 @@ mod tests {
             updated_at: Millis(updated_at),
             generator_url: String::new(),
             origin: Origin::Rules,
+            sample_at: None,
         }
     }
 

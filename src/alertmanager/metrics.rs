@@ -34,6 +34,11 @@ pub(crate) static ALERTS_INVALID: Counter = Counter::new(
 );
 pub(crate) static ALERTS: GaugeVec = GaugeVec::new("alertmanager_alerts", "Alerts by state.", &["state"]);
 pub(crate) static SILENCES: GaugeVec = GaugeVec::new("alertmanager_silences", "Silences by state.", &["state"]);
+pub(crate) static LIMIT_REFUSED: CounterVec = CounterVec::new(
+    "campanile_limit_refused_total",
+    "Requests and connections refused because of a limit, by the limit's name.",
+    &["limit"],
+);
 pub(crate) static GROUPS: Gauge = Gauge::new(
     "alertmanager_dispatcher_aggregation_groups",
     "Groups of alerts that are told together.",
@@ -98,11 +103,13 @@ pub(crate) static LOG_UNREADABLE: Counter = Counter::new(
     "campanile_alertmanager_log_unreadable_total",
     "Records or gaps in the alert log that could not be read at start.",
 );
+pub(crate) static PAGE_RULE: StageHistogram = StageHistogram::new("rule");
 pub(crate) static PAGE_GROUP: StageHistogram = StageHistogram::new("group");
 pub(crate) static PAGE_SEND: StageHistogram = StageHistogram::new("send");
 pub(crate) static PAGE_TOTAL: StageHistogram = StageHistogram::new("total");
 
-/// One stage of the way from alert to page: `group` until the decision, `send` until the receiver has it, `total` for both.
+/// One stage of the way from sample to page: `rule` from the newest sample until the alert fires, `group` until it is decided
+/// to tell people, `send` until the receiver has it, `total` for all of them.
 pub(crate) struct StageHistogram {
     stage: &'static str,
     inner: Histogram,
@@ -114,7 +121,7 @@ impl StageHistogram {
             stage,
             inner: Histogram::new(
                 "campanile_page_latency_seconds",
-                "Time from the start of an alert to its page, by stage.",
+                "Time from a sample to the page that it causes, by stage.",
                 PAGE_SECONDS,
             ),
         }
@@ -151,6 +158,7 @@ pub static METRICS: &[&dyn Metric] = &[
     &ALERTS_INVALID,
     &ALERTS,
     &SILENCES,
+    &LIMIT_REFUSED,
     &GROUPS,
     &NOTIFICATIONS,
     &NOTIFICATIONS_FAILED,
@@ -165,6 +173,7 @@ pub static METRICS: &[&dyn Metric] = &[
     &CONFIG_AT,
     &LOG_FAILED,
     &LOG_UNREADABLE,
+    &PAGE_RULE,
     &PAGE_GROUP,
     &PAGE_SEND,
     &PAGE_TOTAL,

@@ -315,6 +315,7 @@ mod tests {
             updated_at: Millis(2),
             generator_url: "http://x".to_owned(),
             origin: Origin::Rules,
+            sample_at: None,
         };
         vec![
             Event::Alerts { alerts: vec![alert] },

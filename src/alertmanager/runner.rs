@@ -14,11 +14,12 @@ use super::core::{Core, Now};
 use super::deliver::{Outcome, attempt};
 use super::heartbeat;
 use super::metrics;
+use super::nflog::Reason;
 use super::notify::http::Failure;
 use super::queue::Queue;
 use super::record::{Event, NotifyKey, Receipt, Waiting, encode};
 use super::service::{Command, Error, Shared};
-use super::silence::{SILENCES_MAX, Silence, SilenceState};
+use super::silence::{Silence, SilenceState};
 use crate::io::log::Position;
 use crate::io::{BoxFuture, Mono, Shutdown};
 use crate::model::{Alert, Fingerprint, Interval, Millis};
@@ -75,6 +76,8 @@ struct Batch {
 
 enum Reply {
     Plain(oneshot::Sender<Result<(), Error>>),
+    /// What was not taken has its own answer.
+    InPart(oneshot::Sender<Result<(), Error>>, Error),
     Id(oneshot::Sender<Result<String, Error>>, String),
     Done(oneshot::Sender<()>),
 }
@@ -84,6 +87,7 @@ impl Reply {
         // Who does not wait any more does not need the answer.
         match self {
             Reply::Plain(reply) => drop(reply.send(result)),
+            Reply::InPart(reply, refusal) => drop(reply.send(result.and(Err(refusal)))),
             Reply::Id(reply, id) => drop(reply.send(result.map(|()| id))),
             Reply::Done(reply) => drop(reply.send(())),
         }
@@ -190,9 +194,12 @@ impl Runner {
         let now = self.shared.now();
         match command {
             Command::Alerts { alerts, origin, reply } => {
-                let events = self.take_alerts(alerts, origin, now);
+                let (events, refusal) = self.take_alerts(alerts, origin, now);
                 batch.events.extend(events);
-                batch.replies.push(Reply::Plain(reply));
+                batch.replies.push(match refusal {
+                    None => Reply::Plain(reply),
+                    Some(refusal) => Reply::InPart(reply, refusal),
+                });
             }
             Command::Silence { silence, reply } => {
                 if batch.has_silence {
@@ -232,8 +239,13 @@ impl Runner {
         }
     }
 
-    fn take_alerts(&self, alerts: Vec<Alert>, origin: Origin, now: Now) -> Vec<Event> {
+    /// Words what came in; of what came from outside, as far as the limits allow.
+    fn take_alerts(&self, mut alerts: Vec<Alert>, origin: Origin, now: Now) -> (Vec<Event>, Option<Error>) {
         let core = self.shared.core.lock();
+        let mut refusal = None;
+        if origin == Origin::Api {
+            refusal = self.refuse(&core, &mut alerts);
+        }
         let resolve_timeout = core.config.resolve_timeout;
         let stored: Vec<StoredAlert> = alerts
             .into_iter()
@@ -243,7 +255,37 @@ impl Runner {
             let resolved = alert.is_resolved(now.wall);
             metrics::ALERTS_RECEIVED.inc(&[if resolved { "resolved" } else { "firing" }]);
         }
-        core.take_in(stored, now.wall)
+        (core.take_in(stored, now.wall), refusal)
+    }
+
+    /// Removes the alerts that are over a limit, and says why the last of them was.
+    fn refuse(&self, core: &Core, alerts: &mut Vec<Alert>) -> Option<Error> {
+        let limits = &self.shared.deps.limits;
+        let mut refusal = None;
+        alerts.retain(|alert| match limits.check_alert(alert) {
+            Ok(()) => true,
+            Err(error) => {
+                refusal = Some(error);
+                false
+            }
+        });
+        let known = &core.state.alerts;
+        if known.len() + alerts.len() <= limits.alerts {
+            return refusal;
+        }
+        let foreign = known.values().filter(|alert| alert.origin == Origin::Api).count();
+        let (mut room, before) = (limits.alerts.saturating_sub(foreign), alerts.len());
+        alerts.retain(|alert| {
+            let is_known = known.contains_key(&alert.fingerprint());
+            let takes = is_known || room > 0;
+            room -= usize::from(takes && !is_known);
+            takes
+        });
+        let refused = before - alerts.len();
+        if refused > 0 {
+            refusal = Some(limits.alerts_are_full(refused));
+        }
+        refusal
     }
 
     fn take_silence(&self, mut silence: Silence, now: Millis) -> Result<(String, Vec<Event>), Error> {
@@ -263,12 +305,11 @@ impl Runner {
         if !keeps_id {
             silence.starts_at = silence.starts_at.max(now);
         }
+        self.shared.deps.limits.check_silence(&silence)?;
         silence.check(now).map_err(Error::Invalid)?;
         if !keeps_id {
-            if core.state.silences.len() >= SILENCES_MAX {
-                return Err(Error::Invalid(format!(
-                    "there are {SILENCES_MAX} silences, which is the limit"
-                )));
+            if core.state.silences.len() >= self.shared.deps.limits.silences {
+                return Err(self.shared.deps.limits.silences_are_full());
             }
             if let Some(known) = known.filter(|known| known.state(now) != SilenceState::Expired) {
                 events.push(Event::Silenced {
@@ -726,16 +767,21 @@ fn ended(silence: &Silence, now: Millis) -> Silence {
     }
 }
 
-/// How long people waited for this page, from the newest alert in it.
+/// How long people waited for this page, from the newest alert in it and the sample behind that. A repetition is no such wait.
 fn observe_page(waiting: &Waiting, now: Millis) {
-    let newest = waiting
-        .alerts
-        .iter()
-        .filter(|item| !item.resolved)
-        .map(|item| item.alert.starts_at)
-        .max();
-    let Some(newest) = newest else { return };
-    metrics::PAGE_GROUP.observe((waiting.since - newest).as_secs_f64().max(0.0));
-    metrics::PAGE_SEND.observe((now - waiting.since).as_secs_f64().max(0.0));
-    metrics::PAGE_TOTAL.observe((now - newest).as_secs_f64().max(0.0));
+    if !matches!(waiting.reason, Reason::First | Reason::NewAlerts) {
+        return;
+    }
+    let firing = waiting.alerts.iter().filter(|item| !item.resolved);
+    let Some(newest) = firing.max_by_key(|item| item.alert.starts_at) else {
+        return;
+    };
+    let started = newest.alert.starts_at;
+    let seconds = |from: Millis, to: Millis| (to - from).as_secs_f64().max(0.0);
+    if let Some(sample_at) = newest.alert.sample_at {
+        metrics::PAGE_RULE.observe(seconds(sample_at, started));
+    }
+    metrics::PAGE_GROUP.observe(seconds(started, waiting.since));
+    metrics::PAGE_SEND.observe(seconds(waiting.since, now));
+    metrics::PAGE_TOTAL.observe(seconds(newest.alert.sample_at.unwrap_or(started), now));
 }

@@ -15,6 +15,7 @@ use super::alert::Origin;
 use super::config::Config;
 use super::core::{Core, Now};
 use super::health::Health;
+use super::limits::AlertLimits;
 use super::metrics;
 use super::notify::http::Sender;
 use super::queue::Lane;
@@ -50,6 +51,8 @@ pub struct Deps {
     pub random: Arc<dyn Random>,
     /// The address under which people reach the server, without a slash at its end.
     pub external_url: String,
+    /// What clients may give us to keep.
+    pub limits: AlertLimits,
 }
 
 /// Why a request has no good answer.
@@ -61,6 +64,12 @@ pub enum Error {
     /// The request asks for something impossible.
     #[error("{0}")]
     Invalid(String),
+    /// One thing is larger than a limit allows; the rest of the request counts.
+    #[error("{0}")]
+    TooLarge(String),
+    /// There are as many as a limit allows; what is known already counts.
+    #[error("{0}")]
+    Full(String),
     /// The log did not take it: it is not durable.
     #[error("not recorded: {0}")]
     Log(#[from] LogError),
@@ -155,7 +164,8 @@ impl AlertManager {
     /// Takes alerts in, all of them before anybody is told of any. They are durable when this resolves.
     ///
     /// # Errors
-    /// [`Error::Log`] when the log did not take them; they page all the same as long as the process lives.
+    /// [`Error::Log`] when the log did not take them; they page all the same as long as the process lives. [`Error::TooLarge`]
+    /// and [`Error::Full`] for some of those from outside; the others were taken.
     pub fn receive(&self, alerts: Vec<Alert>, origin: Origin) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.ask(move |reply| Command::Alerts { alerts, origin, reply }))
     }
@@ -240,6 +250,7 @@ impl AlertManager {
             mailer: crate::io::mailer::MailOutbox::new(Arc::clone(&clock)),
             random: Arc::new(crate::io::SeededRandom::new(1)),
             external_url: "http://localhost:9490".to_owned(),
+            limits: AlertLimits::default(),
             clock,
         };
         AlertManager::open(Config::pages_nobody(), deps).expect("an empty log can be read")

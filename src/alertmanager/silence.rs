@@ -10,11 +10,6 @@ use crate::model::{Interval, Labels, MatchOp, Matcher, Millis};
 
 /// How long a silence is kept after its end, as Alertmanager's default `--data.retention`.
 pub(crate) const RETENTION: Interval = Interval::hours(120);
-/// The most silences kept, expired ones included.
-pub(crate) const SILENCES_MAX: usize = 10_000;
-/// The largest silence, in bytes of its texts.
-pub(crate) const SILENCE_BYTES_MAX: usize = 64 << 10;
-
 /// A silence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
@@ -199,19 +194,21 @@ impl Silence {
         if self.ends_at <= now {
             return Err("invalid silence: end time can't be in the past".to_owned());
         }
-        let texts = self
+        Ok(())
+    }
+
+    /// Returns how many bytes its texts have.
+    pub(crate) fn bytes(&self) -> usize {
+        let matchers = self
             .matchers
             .iter()
-            .map(|matcher| matcher.name.len() + matcher.value.len())
-            .sum::<usize>()
-            + self.comment.len()
-            + self.created_by.len();
-        if texts > SILENCE_BYTES_MAX {
-            return Err(format!(
-                "silence exceeded maximum size: {texts} bytes (limit: {SILENCE_BYTES_MAX} bytes)"
-            ));
-        }
-        Ok(())
+            .map(|matcher| matcher.name.len() + matcher.value.len());
+        let notes = self.annotations.iter().map(|(name, text)| name.len() + text.len());
+        let calendar = self
+            .calendar
+            .as_ref()
+            .map_or(0, |calendar| calendar.written.to_string().len());
+        matchers.chain(notes).sum::<usize>() + calendar + self.comment.len() + self.created_by.len()
     }
 
     /// Whether `new` may take this one's place under the same id: as in Alertmanager, what has begun keeps its matchers and

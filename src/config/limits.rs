@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_yaml::{Mapping, Value};
 
+use crate::alertmanager::AlertLimits;
 use crate::http::Limits as HttpLimits;
 use crate::ingest::IngestLimits;
 use crate::model::yaml;
@@ -22,6 +23,8 @@ pub struct Limits {
     pub query: QueryLimits,
     /// Of the store.
     pub store: StoreLimits,
+    /// Of alerts and silences.
+    pub alerts: AlertLimits,
 }
 
 /// What one query may use. Going over one is an error that names it.
@@ -92,7 +95,7 @@ impl Limits {
 
 impl<'de> Deserialize<'de> for Limits {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Limits, D::Error> {
-        let mut parts = [Mapping::new(), Mapping::new(), Mapping::new(), Mapping::new()];
+        let mut parts: [Mapping; 5] = Default::default();
         for (key, value) in Mapping::deserialize(deserializer)? {
             let name = key.as_str().unwrap_or_default().to_owned();
             let owner = parts
@@ -105,12 +108,13 @@ impl<'de> Deserialize<'de> for Limits {
                 None => return Err(D::Error::custom(unknown(&name))),
             }
         }
-        let [http, ingest, query, store] = parts;
+        let [http, ingest, query, store, alerts] = parts;
         Ok(Limits {
             http: part(http)?,
             ingest: part(ingest)?,
             query: part(query)?,
             store: part(store)?,
+            alerts: part(alerts)?,
         })
     }
 }
@@ -127,7 +131,8 @@ fn knows(index: usize, name: &str) -> bool {
         0 => part::<HttpLimits, serde_yaml::Error>(probe()).err(),
         1 => part::<IngestLimits, serde_yaml::Error>(probe()).err(),
         2 => part::<QueryLimits, serde_yaml::Error>(probe()).err(),
-        _ => part::<StoreLimits, serde_yaml::Error>(probe()).err(),
+        3 => part::<StoreLimits, serde_yaml::Error>(probe()).err(),
+        _ => part::<AlertLimits, serde_yaml::Error>(probe()).err(),
     };
     !error.is_some_and(|error| error.to_string().contains("unknown field"))
 }
@@ -158,6 +163,7 @@ pub(super) fn names() -> Vec<String> {
         expected(part::<IngestLimits, serde_yaml::Error>(probe()).err()),
         expected(part::<QueryLimits, serde_yaml::Error>(probe()).err()),
         expected(part::<StoreLimits, serde_yaml::Error>(probe()).err()),
+        expected(part::<AlertLimits, serde_yaml::Error>(probe()).err()),
     ]
     .concat()
 }

@@ -66,6 +66,8 @@ impl From<Error> for Refusal {
         match error {
             Error::NotFound(_) => Refusal::Own(StatusCode::NOT_FOUND, error.to_string()),
             Error::Invalid(_) => bad(error.to_string()),
+            Error::TooLarge(_) => Refusal::Own(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            Error::Full(_) => Refusal::Door(ApiError::Overloaded(error.to_string())),
             Error::Log(_) | Error::Stopped => Refusal::Door(ApiError::Unavailable(error.to_string())),
         }
     }
@@ -262,6 +264,7 @@ fn read_alert(posted: PostedAlert, now: Millis) -> Result<Alert, String> {
         starts_at,
         ends_at,
         generator_url: posted.generator_url.unwrap_or_default(),
+        sample_at: None,
     })
 }
 

@@ -75,6 +75,8 @@ fn refused(error: Error) -> ApiError {
     match error {
         Error::NotFound(_) => ApiError::NotFound(error.to_string()),
         Error::Invalid(_) => bad(error.to_string()),
+        Error::TooLarge(_) => ApiError::TooLarge(error.to_string()),
+        Error::Full(_) => ApiError::Overloaded(error.to_string()),
         Error::Log(_) | Error::Stopped => ApiError::Unavailable(error.to_string()),
     }
 }
@@ -210,6 +212,7 @@ async fn preview(mut call: Call) -> Result<Response, ApiError> {
                 starts_at: starts_at.unwrap_or(now),
                 ends_at: ends_at.or(resolved.then_some(now)),
                 generator_url: alert.generator_url,
+                sample_at: None,
             },
             resolved,
         });
@@ -280,6 +283,7 @@ fn drill_alert(rule: &crate::rules::RuleView, extra: &Labels, now: Millis) -> Al
         starts_at: now,
         ends_at: Some(now + DRILL_LASTS),
         generator_url: String::new(),
+        sample_at: None,
     }
 }
 
@@ -334,6 +338,7 @@ mod tests {
                 starts_at: Millis(0),
                 ends_at: None,
                 generator_url: String::new(),
+                sample_at: None,
             };
             app.alertmanager.receive(vec![alert], Origin::Rules).await.unwrap();
             let base = "/api/v1/alertmanager";

@@ -44,6 +44,8 @@ pub struct Alert {
     pub ends_at: Option<Millis>,
     /// A link to what raised it.
     pub generator_url: String,
+    /// When the newest sample came behind the evaluation by which it began to fire; `None` when that is not known.
+    pub sample_at: Option<Millis>,
 }
 
 impl Alert {

@@ -27,6 +27,8 @@ pub(super) struct Instance {
     pub(super) state: State,
     /// When the alert manager last took it in this state.
     pub(super) taken: Option<Millis>,
+    /// When the newest sample came that the evaluation saw by which it began to fire.
+    pub(super) sample_at: Option<Millis>,
 }
 
 /// A change to report.
@@ -112,6 +114,7 @@ impl Alerts {
                 value: stored.value,
                 state: stored.state,
                 taken: None,
+                sample_at: None,
             };
             (instance.labels.clone(), instance)
         });
@@ -399,6 +402,9 @@ impl Alerts {
             let before = self.instances.get(&verdict.labels);
             let instance = Instance {
                 taken: before.filter(|_| change.is_none()).and_then(|instance| instance.taken),
+                sample_at: before
+                    .filter(|_| change.is_none())
+                    .and_then(|instance| instance.sample_at),
                 // While `keep_firing_for` runs, the last words stay.
                 annotations: verdict.annotations,
                 value: verdict.value,

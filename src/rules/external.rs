@@ -453,6 +453,7 @@ mod tests {
             starts_at: Millis(1_000),
             ends_at: Some(Millis(ends_at)),
             generator_url: "http://x/graph".into(),
+            sample_at: None,
         }
     }
 

@@ -436,6 +436,7 @@ fn outgoing(
         annotations: instance.annotations.clone(),
         starts_at,
         ends_at: Some(ends_at),
+        sample_at: instance.sample_at,
         generator_url: format!(
             "{}/graph?g0.expr={query}&g0.tab=1",
             deps.settings.external_url.trim_end_matches('/')

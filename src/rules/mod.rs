@@ -23,6 +23,7 @@ mod manager;
 #[cfg(test)]
 mod manager_tests;
 mod metrics;
+mod newest;
 mod replay;
 mod runtime;
 mod state;

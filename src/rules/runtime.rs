@@ -116,6 +116,8 @@ impl RuleRuntime {
                 let recorded = std::mem::take(&mut judgement.recorded);
                 self.learning = std::mem::take(&mut judgement.learning);
                 let applied = self.alerts.apply(&alert, judgement, tick.now);
+                self.alerts
+                    .note_newest_samples(&applied, &self.spec, &*deps.engine, stored_at);
                 outcome.changes = self.note(tick.now, applied);
                 let mut samples = self.alerts.samples();
                 count = samples.len() / 2;

@@ -518,6 +518,7 @@ async fn open_alert_manager(
         mailer: SmtpMailer::new(),
         random: Arc::clone(&world.random),
         external_url: config.url(),
+        limits: config.limits.alerts.clone(),
     };
     let opened = tokio::task::spawn_blocking(move || AlertManager::open(routing, deps)).await;
     let opened = opened.map_err(|error| format!("opening the alert manager failed: {error}"))?;

@@ -287,3 +287,35 @@ async fn a_full_disk_does_not_silence_a_page_but_says_so() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn what_comes_from_outside_has_limits_and_what_our_rules_say_has_none() {
+    World::new()
+        .run(ONE, async |world, manager| {
+            let many = |name: &str, count: usize| -> Vec<Alert> {
+                let one = |n: usize| alert(name, &[("n", &n.to_string())], START);
+                (0..count).map(one).collect()
+            };
+            let mut huge = many("Huge", 2);
+            huge[0].annotations = Labels::from_pairs([("summary", "x".repeat(16 << 10))]);
+            let refused = manager.receive(huge, Origin::Api).await.unwrap_err();
+            assert!(
+                matches!(&refused, Error::TooLarge(text) if text.contains("alert_bytes_max is 16384")),
+                "{refused}"
+            );
+            assert_eq!(manager.alerts().len(), 1, "the other one counts");
+
+            manager.receive(many("Ours", 9_000), Origin::Rules).await.unwrap();
+            manager.receive(many("Theirs", 9_999), Origin::Api).await.unwrap();
+            let refused = manager.receive(many("Theirs", 10_001), Origin::Api).await.unwrap_err();
+            assert!(
+                matches!(&refused, Error::Full(text) if text.starts_with("2 new alerts refused")),
+                "{refused}"
+            );
+            manager.receive(many("Theirs", 9_999), Origin::Api).await.unwrap();
+            manager.receive(many("Ours", 9_100), Origin::Rules).await.unwrap();
+            assert_eq!(manager.alerts().len(), 10_000 + 9_100);
+            world.pass(Interval(100)).await;
+        })
+        .await;
+}

@@ -58,6 +58,10 @@ impl World {
             mailer: self.mailer.clone(),
             random: Arc::new(SeededRandom::new(self.seed)),
             external_url: "http://localhost:9490".to_owned(),
+            limits: AlertLimits {
+                alerts: 10_000,
+                ..AlertLimits::default()
+            },
         };
         AlertManager::open(config.unwrap_or_else(|error| panic!("{error}")), deps).unwrap()
     }
@@ -121,6 +125,7 @@ fn alert(name: &str, labels: &[(&str, &str)], at: Millis) -> Alert {
         starts_at: at,
         ends_at: None,
         generator_url: "http://localhost/graph".to_owned(),
+        sample_at: None,
     }
 }
 
