@@ -12,6 +12,7 @@ use super::file::GroupSpec;
 use super::journal::{self, RuleChanges};
 use super::metrics;
 use super::runtime::{Occasion, Outcome, RuleRuntime, Tick};
+use super::share::Shared;
 use super::state::State;
 use super::view::GroupView;
 use super::{Deps, Published};
@@ -240,7 +241,10 @@ impl GroupRuntime {
         }
         let (spec, deps) = (self.spec.clone_without_rules(), Arc::clone(deps));
         let work = tokio::task::spawn_blocking(move || {
-            let outcomes: Vec<Outcome> = rules.iter_mut().map(|rule| rule.evaluate(&spec, &deps, tick)).collect();
+            let outcomes: Vec<Outcome> = rules
+                .iter_mut()
+                .map(|rule| rule.evaluate(&spec, &deps, &*deps.engine, tick))
+                .collect();
             (rules, outcomes)
         });
         let (rules, outcomes) = work.await.expect("an evaluation catches its own panics");
@@ -256,11 +260,12 @@ impl GroupRuntime {
         let (spec, deps) = (self.spec.clone_without_rules(), Arc::clone(deps));
         let work = tokio::task::spawn_blocking(move || {
             let outcomes: Vec<Outcome> = if rules.len() == 1 {
-                vec![rules[0].evaluate(&spec, &deps, tick)]
+                vec![rules[0].evaluate(&spec, &deps, &*deps.engine, tick)]
             } else {
+                let engine = Shared::between(&rules, &*deps.engine, tick.now - tick.offset);
                 rules
                     .par_iter_mut()
-                    .map(|rule| rule.evaluate(&spec, &deps, tick))
+                    .map(|rule| rule.evaluate(&spec, &deps, &engine, tick))
                     .collect()
             };
             (rules, outcomes)

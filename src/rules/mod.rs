@@ -26,6 +26,7 @@ mod metrics;
 mod newest;
 mod replay;
 mod runtime;
+mod share;
 mod state;
 mod subject;
 mod view;

@@ -12,7 +12,7 @@ use super::found::find;
 use super::journal::{RuleChanges, RuleKey, Stored};
 use super::metrics;
 use super::view::{ActiveAlert, AlertView, EvaluationView, Health, RuleView, TransitionView};
-use super::{Deps, vector};
+use super::{Deps, Evaluate, vector};
 use crate::io::Mono;
 use crate::model::{Interval, Labels, METRIC_NAME, Millis, Sample, is_stale};
 use crate::storage::Point;
@@ -96,10 +96,16 @@ impl RuleRuntime {
         }
     }
 
-    /// Evaluates the rule. Blocks while the store is asked.
-    pub(super) fn evaluate(&mut self, group: &GroupSpec, deps: &Arc<Deps>, tick: Tick) -> Outcome {
+    /// Evaluates the rule; `engine` answers its queries, and may know what others ask. Blocks while the store is asked.
+    pub(super) fn evaluate(
+        &mut self,
+        group: &GroupSpec,
+        deps: &Arc<Deps>,
+        engine: &dyn Evaluate,
+        tick: Tick,
+    ) -> Outcome {
         let began = deps.clock.mono();
-        let answer = catch_unwind(AssertUnwindSafe(|| self.ask(group, deps, tick)))
+        let answer = catch_unwind(AssertUnwindSafe(|| self.ask(group, deps, engine, tick)))
             .unwrap_or_else(|_| Err("the evaluation panicked: this is a defect of the server".to_owned()));
         let mut outcome = Outcome::default();
         let query_at = self.query_at(deps, tick);
@@ -116,8 +122,7 @@ impl RuleRuntime {
                 let recorded = std::mem::take(&mut judgement.recorded);
                 self.learning = std::mem::take(&mut judgement.learning);
                 let applied = self.alerts.apply(&alert, judgement, tick.now);
-                self.alerts
-                    .note_newest_samples(&applied, &self.spec, &*deps.engine, stored_at);
+                self.alerts.note_newest_samples(&applied, &self.spec, engine, stored_at);
                 outcome.changes = self.note(tick.now, applied);
                 let mut samples = self.alerts.samples();
                 count = samples.len() / 2;
@@ -156,16 +161,16 @@ impl RuleRuntime {
         complete.fold(tick.now - tick.offset, Millis::min)
     }
 
-    fn ask(&self, group: &GroupSpec, deps: &Arc<Deps>, tick: Tick) -> Result<Answer, String> {
+    fn ask(&self, group: &GroupSpec, deps: &Arc<Deps>, engine: &dyn Evaluate, tick: Tick) -> Result<Answer, String> {
         let query_at = self.query_at(deps, tick);
         let Some(alert) = &self.spec.alert else {
-            return self.record(group, deps, query_at).map(Answer::Recorded);
+            return self.record(group, engine, query_at).map(Answer::Recorded);
         };
         let context = context(&self.spec.name, deps, query_at);
         let scene = Scene {
             rule: &self.spec,
             alert,
-            engine: &*deps.engine,
+            engine,
             context: &context,
             now: tick.now,
             query_at,
@@ -174,8 +179,8 @@ impl RuleRuntime {
         self.alerts.judge(&scene).map(Answer::Judged)
     }
 
-    fn record(&self, group: &GroupSpec, deps: &Arc<Deps>, at: Millis) -> Result<Vec<(Labels, f64)>, String> {
-        let found = find(&self.spec, &*deps.engine, at)?;
+    fn record(&self, group: &GroupSpec, engine: &dyn Evaluate, at: Millis) -> Result<Vec<(Labels, f64)>, String> {
+        let found = find(&self.spec, engine, at)?;
         if group.limit > 0 && found.len() > group.limit {
             return Err(format!("exceeded limit of {} with {} series", group.limit, found.len()));
         }

@@ -378,7 +378,7 @@ fn http(own: Option<HttpConfig>, base: &Path, global: &Global) -> Result<HttpCon
     match own {
         None => Ok(global.http.clone()),
         Some(mut own) => {
-            own.finish(base)?;
+            own.finish(base).map_err(|reason| format!("http_config: {reason}"))?;
             Ok(own)
         }
     }

@@ -22,8 +22,11 @@ pub fn locate_mistake(text: &str, path: &str, reason: &str) -> Option<(usize, us
     while let Some((lead, behind)) = rest.split_once(": ") {
         // A path from here or from the top; a name that leads on the way is passed over.
         let deeper = [join(&path, lead), lead.to_owned()];
-        let found = deeper.into_iter().find(|deeper| locate(text, deeper).is_some());
-        path = found.unwrap_or(path);
+        match deeper.into_iter().find(|deeper| locate(text, deeper).is_some()) {
+            Some(deeper) => path = deeper,
+            None if lead.ends_with('"') => {}
+            None => break,
+        }
         rest = behind;
     }
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -175,7 +178,7 @@ mod tests {
             ("list[0].name", Some((3, 9))),
             ("list[0].to[1]", Some((4, 11))),
             ("list[1]", Some((5, 3))),
-            ("list[1].deep.of.it", Some((6, 18))),
+            ("list[1].deep.of.it", Some((6, 19))),
             ("list[2]", None),
             ("a.b", None),
             ("b", None),
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn a_mistake_is_where_its_words_lead() {
         for (path, reason, place) in [
-            ("list[1]", "deep.of: it cannot be so", Some((6, 18))),
+            ("list[1]", "deep.of: it cannot be so", Some((6, 19))),
             ("list[1]", "entry \"y\": deep: no", Some((6, 9))),
             ("list", "list[0].to: no", Some((4, 7))),
             ("list[1]", "it needs a name", Some((5, 9))),
