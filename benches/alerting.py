@@ -3,6 +3,7 @@
   million   10,000 alert rules over 1,000,000 series, every 15 s: each rule on a metric of its own, then 100 rules on each of 100 metrics
   second    2,000 alert rules, every second
   thousand  1,000 alerts at once: in 4 pages, then in a page each; time until the last has arrived, CPU and memory
+  flush     what a flush takes with 100,000 alerts, 1,000 silences and 200 inhibition rules: 100 groups, then one
   hanging   a second alert beside an SMTP server and a web hook that accept and say nothing
 
 Everything is on loopback. CPU and memory are the process's own, from /proc.
@@ -228,7 +229,39 @@ def hanging(binary, port):
     hook.shutdown()
 
 
-SCENARIOS = {"million": million, "second": second, "thousand": thousand, "hanging": hanging}
+def flush(binary, port):
+    rules = "\n".join(f"- {{source_matchers: [alertname=Source{n}], target_matchers: [severity=info, rack=r{n}], equal: [site]}}" for n in range(200))
+    for group_by in ("[site]", "[alertname]"):
+        alertmanager = f"route: {{receiver: none, group_by: {group_by}, group_wait: 1s, group_interval: 5s}}\n" \
+                       f"receivers: [{{name: none, webhook_configs: [{{url: 'http://127.0.0.1:9/'}}]}}]\ninhibit_rules:\n{rules}\n"
+        files = {"campanile.yaml": campanile_yaml("limits: {alerts: 200000}\n"), "rules.yaml": "groups: []\n", "alertmanager.yml": alertmanager}
+        server = Server(binary, port, files)
+        try:
+            for n in range(1000):
+                matchers = [{"name": "host", "value": f"h{n}", "isRegex": False, "isEqual": True}]
+                if n % 10 == 0:
+                    matchers = [{"name": "host", "value": f"h{n}|g{n}", "isRegex": True, "isEqual": True}]
+                silence = {"matchers": matchers, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2099-01-01T00:00:00Z", "createdBy": "b", "comment": "c"}
+                request = urllib.request.Request(server.url + "/api/v2/silences", data=json.dumps(silence).encode(),
+                                                 headers={"Content-Type": "application/json"})
+                urllib.request.urlopen(request, timeout=60).read()
+            server.post_alerts([{"labels": {"alertname": f"Source{n}", "site": "s1"}, "endsAt": "2099-01-01T00:00:00Z"} for n in range(200)])
+            for part in range(20):
+                server.post_alerts([{"labels": {"alertname": "Many", "severity": "info", "rack": f"r{n % 400}", "site": f"s{n % 100}", "host": f"h{n}",
+                                                "instance": f"i{n}:9100"}, "endsAt": "2099-01-01T00:00:00Z"} for n in range(part * 5000, part * 5000 + 5000)])
+            time.sleep(12)
+            values = lambda: [server.metric(f"campanile_alertmanager_flush_seconds_{what}")[0] for what in ("sum", "count")]
+            (sum0, count0), cpu = values(), server.cpu()
+            time.sleep(21)
+            sum1, count1 = values()
+            each = (sum1 - sum0) / max(1, count1 - count0)
+            print(f"100,000 alerts, 1,000 silences, 200 inhibition rules, group_by {group_by}: {count1 - count0:.0f} flushes of {each * 1000:.1f} ms, "
+                  f"{(server.cpu() - cpu) / 21:.3f} of a core, {server.memory():.0f} MB")
+        finally:
+            server.stop()
+
+
+SCENARIOS = {"million": million, "second": second, "thousand": thousand, "hanging": hanging, "flush": flush}
 
 
 def main():

@@ -87,6 +87,11 @@ pub(crate) static LATENCY: Histogram = Histogram::new(
     "Duration of one successful attempt to notify.",
     crate::telemetry::SECONDS,
 );
+pub(crate) static FLUSH: Histogram = Histogram::new(
+    "campanile_alertmanager_flush_seconds",
+    "Time to decide what all groups that are due tell, and to record it.",
+    crate::telemetry::SECONDS,
+);
 pub(crate) static CONFIG_OK: Gauge = Gauge::new(
     "alertmanager_config_last_reload_successful",
     "Whether the last load of the configuration succeeded.",
@@ -169,6 +174,7 @@ pub static METRICS: &[&dyn Metric] = &[
     &HEARTBEATS,
     &WAITING,
     &LATENCY,
+    &FLUSH,
     &CONFIG_OK,
     &CONFIG_AT,
     &LOG_FAILED,

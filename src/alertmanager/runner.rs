@@ -482,6 +482,7 @@ impl Runner {
         // A message that was replaced starts with the patience of the one it replaces; one that is gone needs none.
         self.queue.retain(|key| core.state.waiting.contains_key(key));
         drop(core);
+        metrics::FLUSH.observe(self.shared.mono().seconds_since(now.mono));
         for key in sends {
             self.queue.enqueue(key, now.mono);
         }

@@ -73,6 +73,11 @@ impl From<Error> for Refusal {
     }
 }
 
+/// What does not have the shape that the API's file asks for.
+fn misshapen(text: impl Into<String>) -> Refusal {
+    Refusal::Own(StatusCode::UNPROCESSABLE_ENTITY, text.into())
+}
+
 fn bad(text: impl Into<String>) -> Refusal {
     Refusal::Own(StatusCode::BAD_REQUEST, text.into())
 }
@@ -188,7 +193,7 @@ fn alert_json(view: &AlertView, muted_by: &[String], manager: &AlertManager, now
     let receivers: Vec<Value> = view.receivers.iter().map(|name| json!({"name": name})).collect();
     // An alert of our own rules has no end to show until it is over: what a sender that repeats itself would say.
     let ends_at = alert.ends_at.unwrap_or(now + manager.resolve_timeout());
-    json!({
+    let mut value = json!({
         "annotations": alert.annotations,
         "endsAt": time(ends_at),
         "fingerprint": alert.fingerprint().to_string(),
@@ -201,9 +206,12 @@ fn alert_json(view: &AlertView, muted_by: &[String], manager: &AlertManager, now
             "state": if suppressed { "suppressed" } else { "active" },
         },
         "updatedAt": time(alert.updated_at),
-        "generatorURL": alert.generator_url,
         "labels": alert.labels,
-    })
+    });
+    if !alert.generator_url.is_empty() {
+        value["generatorURL"] = json!(alert.generator_url);
+    }
+    value
 }
 
 /// An alert as senders write it.
@@ -228,6 +236,9 @@ fn post_alerts(call: &mut Call) -> BoxFuture<'_, Answer> {
         let body = call.body().await?;
         let posted: Vec<PostedAlert> =
             serde_json::from_slice(&body).map_err(|error| bad(format!("parsing alerts body failed: {error}")))?;
+        if let Some(index) = posted.iter().position(|alert| alert.labels.is_none()) {
+            return Err(misshapen(format!("{index}.labels in body is required")));
+        }
         let now = call.app.clock.now();
         let (mut good, mut problems) = (Vec::new(), Vec::new());
         for alert in posted {
@@ -314,7 +325,7 @@ fn silences(call: &mut Call) -> BoxFuture<'_, Answer> {
 
 fn silence(call: &mut Call) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
-        let id = call.param("silenceID");
+        let id = uuid(call.param("silenceID"))?;
         let found = call.app.alertmanager.silence(id);
         let (silence, state) = found.ok_or_else(|| Refusal::from(Error::NotFound(id.to_owned())))?;
         Ok(silence_json(&silence, state))
@@ -323,13 +334,23 @@ fn silence(call: &mut Call) -> BoxFuture<'_, Answer> {
 
 fn delete_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
-        let id = call.param("silenceID").to_owned();
+        let id = uuid(call.param("silenceID"))?.to_owned();
         match call.app.alertmanager.expire_silence(&id).await {
             Ok(()) => Ok(Value::Null),
-            Err(Error::Invalid(text)) => Err(Refusal::Own(StatusCode::INTERNAL_SERVER_ERROR, text)),
+            // It is over already: asking twice changes nothing.
+            Err(Error::Invalid(_)) => Ok(Value::Null),
             Err(error) => Err(error.into()),
         }
     })
+}
+
+/// Returns the id if it has the form of one.
+fn uuid(id: &str) -> Result<&str, Refusal> {
+    let lengths = id.split('-').map(str::len);
+    let is_one = lengths.eq([8, 4, 4, 4, 12]) && id.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
+    is_one
+        .then_some(id)
+        .ok_or_else(|| misshapen(format!("silenceID in path must be of type uuid: {id:?}")))
 }
 
 /// A silence as clients write it; what the API's file requires is required here.
@@ -354,8 +375,10 @@ fn post_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
     Box::pin(async move {
         body::expect_json(call.request.headers())?;
         let body = call.body().await?;
-        let posted: PostedSilence =
-            serde_json::from_slice(&body).map_err(|error| bad(format!("parsing silence body failed: {error}")))?;
+        let posted: PostedSilence = serde_json::from_slice(&body).map_err(|error| unread(&error))?;
+        if posted.matchers.is_empty() {
+            return Err(misshapen("matchers in body should have at least 1 items"));
+        }
         let needed = |name: &str, text: &str| {
             let read = read_time(name, Some(text)).map_err(bad)?;
             read.ok_or_else(|| bad(format!("{name} is required")))
@@ -374,6 +397,11 @@ fn post_silence(call: &mut Call) -> BoxFuture<'_, Answer> {
         let id = call.app.alertmanager.set_silence(silence).await?;
         Ok(json!({"silenceID": id}))
     })
+}
+
+fn unread(error: &serde_json::Error) -> Refusal {
+    let text = format!("parsing silence body failed: {error}");
+    if error.is_data() { misshapen(text) } else { bad(text) }
 }
 
 fn silence_json(silence: &Silence, state: SilenceState) -> Value {
@@ -426,8 +454,8 @@ impl Query {
         };
         for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
             let flag = || match &*value {
-                "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
-                "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+                "true" | "1" | "t" | "T" | "TRUE" | "True" | "yes" | "y" | "on" => Ok(true),
+                "false" | "0" | "f" | "F" | "FALSE" | "False" | "no" | "n" | "off" => Ok(false),
                 _ => Err(bad(format!("{name} in query must be of type boolean: {value:?}"))),
             };
             let matcher = || parse_matcher(&value).map_err(bad);
@@ -600,9 +628,10 @@ mod tests {
                 ask(&app, Method::DELETE, "/api/v2/silence/{silenceID}", &at, "")
                     .await
                     .0,
-                500
+                200,
+                "asking twice changes nothing"
             );
-            let nobody = [("silenceID", "nobody")];
+            let nobody = [("silenceID", "00000000-0000-0000-0000-000000000000")];
             assert_eq!(
                 ask(&app, Method::GET, "/api/v2/silence/{silenceID}", &nobody, "")
                     .await
@@ -615,6 +644,11 @@ mod tests {
                     .0,
                 404
             );
+            let no_id = [("silenceID", "nobody")];
+            let (status, _) = ask(&app, Method::GET, "/api/v2/silence/{silenceID}", &no_id, "").await;
+            assert_eq!(status, 422);
+            let (status, _) = ask(&app, Method::POST, "/api/v2/silences", &[], "{}").await;
+            assert_eq!(status, 422);
             let (_, expired) = ask(&app, Method::GET, "/api/v2/silences?active=false", &[], "").await;
             assert_eq!(expired[0]["status"]["state"], "expired");
             assert_eq!(

@@ -9,6 +9,7 @@ mod client;
 mod closed;
 mod grafana;
 mod main_job;
+mod pages;
 mod process;
 mod smtp;
 mod webhook;

@@ -38,6 +38,7 @@ pub(crate) struct WebhookServer {
 struct State {
     hooks: Vec<Hook>,
     answers: Vec<u16>,
+    hold: bool,
 }
 
 impl WebhookServer {
@@ -49,6 +50,7 @@ impl WebhookServer {
             state: Arc::new(Mutex::new(State {
                 hooks: Vec::new(),
                 answers: Vec::new(),
+                hold: false,
             })),
         };
         let own = server.clone();
@@ -64,6 +66,11 @@ impl WebhookServer {
     /// Answers the next requests with these status codes, then 200 again.
     pub(crate) fn answer_next(&self, statuses: &[u16]) {
         self.state.lock().unwrap().answers = statuses.to_vec();
+    }
+
+    /// Takes the next request, and never answers it.
+    pub(crate) fn hold_next(&self) {
+        self.state.lock().unwrap().hold = true;
     }
 
     pub(crate) fn url(&self) -> String {
@@ -97,7 +104,7 @@ impl WebhookServer {
                 .ok()?;
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
-            let status = {
+            let (status, hold) = {
                 let mut state = self.state.lock().unwrap();
                 let status = if state.answers.is_empty() {
                     200
@@ -110,8 +117,13 @@ impl WebhookServer {
                         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
                     });
                 }
-                status
+                (status, std::mem::take(&mut state.hold))
             };
+            if hold {
+                // Until the sender goes away.
+                let _ = reader.read(&mut [0]);
+                return None;
+            }
             let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
             reader.get_mut().write_all(answer.as_bytes()).ok()?;
         }

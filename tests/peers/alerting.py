@@ -105,6 +105,24 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{ours}']}}
         ok("amtool silence update, expire", silence not in amtool("silence", "query") and silence in amtool("silence", "query", "--expired"))
         ok("amtool config show", "pager" in amtool("config", "show"))
         ok("amtool config routes", "severity" in amtool("config", "routes"))
+        ok("amtool config routes show", "pager" in amtool("config", "routes", "show"))
+        ok("amtool alert query by receiver and state", amtool("alert", "query", "--receiver=pager").count("Disk") == 1 and "Disk" in amtool("alert", "query", "--active")
+           and "Disk" not in amtool("alert", "query", "--inhibited"))
+        ok("amtool alert query --unprocessed", amtool("alert", "query", "--unprocessed") is not None)
+        imported = json.dumps([{"matchers": [{"name": "alertname", "value": f"Other{n}", "isRegex": False, "isEqual": n == 0}, {"name": "job", "value": "x", "isRegex": False,
+                                "isEqual": True}], "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2099-01-01T00:00:00Z", "createdBy": "me", "comment": "bulk"} for n in range(2)])
+        with open(f"{folder}/silences.json", "w") as f:
+            f.write(imported)
+        amtool("silence", "import", "silences.json")
+        ids = amtool("silence", "query", "-q", "job=x").split()
+        ok("amtool silence import, query -q", len(ids) == 2)
+        ok("amtool silence query -o json, extended", len(json.loads(amtool("silence", "query", "-o", "json", "job=x"))) == 2
+           and "bulk" in amtool("silence", "query", "-o", "extended", "job=x"))
+        ok("amtool silence query --within", amtool("silence", "query", "--within=1h", "job=x").count("bulk") == 0)
+        amtool("silence", "expire", *ids)
+        ok("amtool silence expire of several", amtool("silence", "query", "-q", "job=x").strip() == "")
+        ok("amtool check-config of the same file", "SUCCESS" in subprocess.run(["amtool", "check-config", "alertmanager.yml"], capture_output=True, text=True, cwd=folder).stdout)
+        ok("amtool config routes test --verify.receivers", amtool("config", "routes", "test", "--verify.receivers=all", "severity=info").strip() == "all")
         ok("amtool config routes test", amtool("config", "routes", "test", "severity=page").strip() == "pager")
         ok("amtool cluster show", amtool("cluster", "show") is not None)
         children.append(start("prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=theirs", "--rules.alert.resend-delay=2s",
