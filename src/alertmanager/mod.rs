@@ -30,6 +30,7 @@ mod rehearse;
 mod retry;
 mod runner;
 mod service;
+mod settle;
 mod silence;
 mod state;
 mod tell;

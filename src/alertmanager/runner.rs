@@ -14,10 +14,9 @@ use super::core::{Core, Now};
 use super::deliver::{Outcome, attempt};
 use super::heartbeat;
 use super::metrics;
-use super::nflog::Reason;
 use super::notify::http::Failure;
 use super::queue::Queue;
-use super::record::{Event, NotifyKey, Receipt, Waiting, encode};
+use super::record::{Event, NotifyKey, Waiting, encode};
 use super::service::{Command, Error, Shared};
 use super::silence::{Silence, SilenceState};
 use crate::io::log::Position;
@@ -26,8 +25,6 @@ use crate::model::{Alert, Fingerprint, Interval, Millis};
 
 /// How many requests are taken into one record at most.
 const BATCH_MAX: usize = 1024;
-/// After how many refusals a message goes to the fallback, if there is one.
-const REFUSALS_MAX: u32 = 3;
 /// How long what is being sent may still take when we are told to stop.
 const GRACE: Interval = Interval::secs(3);
 /// How long an alert that is over stays known.
@@ -43,12 +40,12 @@ const IDLE_WAIT: Interval = Interval::hours(1);
 
 /// The task's own state.
 pub(super) struct Runner {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     /// Pages are held back until then, or until the rules' first word.
     held_until: Option<Mono>,
     deliveries: FuturesUnordered<BoxFuture<'static, Done>>,
-    queue: Queue,
+    pub(super) queue: Queue,
     forget_at: Mono,
     /// When the dead man's switch is to hear of us next.
     heartbeat_at: Mono,
@@ -61,15 +58,15 @@ pub(super) struct Runner {
 }
 
 /// What ended.
-enum Done {
+pub(super) enum Done {
     Try(Box<Outcome>),
     Heartbeat(Result<(), Failure>),
 }
 
 /// Events on their way into the log, and who waits for them.
 #[derive(Default)]
-struct Batch {
-    events: Vec<Event>,
+pub(super) struct Batch {
+    pub(super) events: Vec<Event>,
     replies: Vec<Reply>,
     has_silence: bool,
 }
@@ -570,113 +567,6 @@ impl Runner {
         }));
     }
 
-    /// Takes the end of a try in: a receipt, a pause, or giving up.
-    fn settle(&mut self, done: Done, batch: &mut Batch) {
-        let outcome = match done {
-            Done::Try(outcome) => *outcome,
-            Done::Heartbeat(Ok(())) => return metrics::HEARTBEATS.inc(&["sent"]),
-            Done::Heartbeat(Err(failure)) => {
-                metrics::HEARTBEATS.inc(&["failed"]);
-                tracing::warn!(error = failure.reason(), "the dead man's switch was not reached");
-                return;
-            }
-        };
-        let now = self.shared.now();
-        let keys: Vec<NotifyKey> = outcome.messages.iter().map(|message| message.key.clone()).collect();
-        let failure = outcome.result.as_ref().err();
-        let ended = self.queue.ended(&keys, failure, now.mono, now.wall);
-        if failure.is_none() {
-            metrics::LATENCY.observe(outcome.seconds);
-        }
-        for (message, ended) in outcome.messages.iter().zip(ended) {
-            let (answer, failure) = match &outcome.result {
-                Ok(answer) => (answer.as_str(), None),
-                Err(failure) => (failure.reason(), Some(failure)),
-            };
-            let (firing, resolved) = message.counts();
-            let receipt = Receipt {
-                id: message.id.clone(),
-                decided_at: message.at,
-                at: now.wall,
-                attempts: ended.attempts,
-                answer: answer.to_owned(),
-                reason: message.reason,
-                firing,
-                resolved,
-                digest: outcome.digest.clone(),
-            };
-            match failure {
-                None => self.arrived(message, receipt, now.wall, batch),
-                Some(failure) => self.failed(message, failure, receipt, now.wall, batch),
-            }
-        }
-    }
-
-    fn arrived(&self, message: &Waiting, receipt: Receipt, now: Millis, batch: &mut Batch) {
-        observe_page(message, now);
-        tracing::info!(
-            receiver = message.key.receiver,
-            integration = message.key.kind,
-            group = message.key.group_key,
-            id = message.id,
-            answer = receipt.answer,
-            "notification delivered"
-        );
-        let key = message.key.clone();
-        batch.events.push(Event::Delivered { key, receipt });
-    }
-
-    fn failed(&mut self, message: &Waiting, failure: &Failure, receipt: Receipt, now: Millis, batch: &mut Batch) {
-        let key = &message.key;
-        let names = [key.kind.as_str(), key.receiver.as_str()];
-        let refused = matches!(failure, Failure::Permanent(_));
-        if receipt.attempts == 1 {
-            let why = if refused { "clientError" } else { "serverError" };
-            metrics::NOTIFICATIONS_FAILED.inc(&[names[0], names[1], why]);
-        }
-        metrics::REQUESTS_FAILED.inc(&names);
-        let core = self.shared.core.lock();
-        let receiver = core.config.receiver(&key.receiver);
-        let has_fallback = receiver.is_some_and(|receiver| receiver.fallback.is_some());
-        let patience = receiver.map_or(Interval::ZERO, |receiver| receiver.give_up_after);
-        let hopeless = refused && has_fallback && receipt.attempts >= REFUSALS_MAX;
-        let is_over = now - message.since >= patience || hopeless;
-        if !is_over || core.fallback_is_busy(key, &|key| self.queue.is_in_flight(key)) {
-            tracing::warn!(
-                receiver = key.receiver,
-                integration = key.kind,
-                group = key.group_key,
-                id = message.id,
-                attempt = receipt.attempts,
-                error = failure.reason(),
-                "notification failed"
-            );
-            return;
-        }
-        let fallback = core.fall_back(message, failure.reason(), now, &mut || self.shared.new_id());
-        drop(core);
-        tracing::error!(
-            receiver = key.receiver,
-            integration = key.kind,
-            group = key.group_key,
-            id = message.id,
-            attempt = receipt.attempts,
-            has_fallback,
-            error = failure.reason(),
-            "notification given up: the receiver was not told"
-        );
-        metrics::GIVEN_UP.inc(&names);
-        self.queue.forget(key);
-        for message in &fallback {
-            self.queue.enqueue(message.key.clone(), self.shared.mono());
-        }
-        batch.events.push(Event::GaveUp {
-            key: key.clone(),
-            receipt,
-            fallback,
-        });
-    }
-
     /// Writes the whole state once the log has grown by twice its size, so that what came before can be trimmed.
     async fn snapshot_if_due(&mut self) {
         if self.bytes_since_snapshot < SNAPSHOT_BYTES_MIN.max(2 * self.snapshot_bytes) {
@@ -766,23 +656,4 @@ fn ended(silence: &Silence, now: Millis) -> Silence {
         updated_at: now,
         ..silence.clone()
     }
-}
-
-/// How long people waited for this page, from the newest alert in it and the sample behind that. A repetition is no such wait.
-fn observe_page(waiting: &Waiting, now: Millis) {
-    if !matches!(waiting.reason, Reason::First | Reason::NewAlerts) {
-        return;
-    }
-    let firing = waiting.alerts.iter().filter(|item| !item.resolved);
-    let Some(newest) = firing.max_by_key(|item| item.alert.starts_at) else {
-        return;
-    };
-    let started = newest.alert.starts_at;
-    let seconds = |from: Millis, to: Millis| (to - from).as_secs_f64().max(0.0);
-    if let Some(sample_at) = newest.alert.sample_at {
-        metrics::PAGE_RULE.observe(seconds(sample_at, started));
-    }
-    metrics::PAGE_GROUP.observe(seconds(started, waiting.since));
-    metrics::PAGE_SEND.observe(seconds(waiting.since, now));
-    metrics::PAGE_TOTAL.observe(seconds(newest.alert.sample_at.unwrap_or(started), now));
 }

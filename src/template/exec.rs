@@ -5,9 +5,10 @@ use std::fmt::{self, Write as _};
 
 use super::functions::{Function, Kind};
 use super::html::Escaper;
+use super::literal::unquote;
 use super::node::{Branch, BranchKind, Command, Node, Number, Operand, Pipe, Pos, Term, show_template};
 use super::number::quote;
-use super::parse::{Set, Tree, unquote};
+use super::parse::{Set, Tree};
 use super::time;
 use super::value::Value;
 

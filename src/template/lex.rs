@@ -294,7 +294,7 @@ impl<'a> Lexer<'a> {
             length += c.len_utf8();
             last = c;
         }
-        if super::parse::parse_number(&rest[..length]).is_none() {
+        if super::literal::parse_number(&rest[..length]).is_none() {
             return self.fail(format!(
                 "bad number syntax: {}",
                 super::number::quote(&rest[..length], false)

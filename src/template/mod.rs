@@ -13,6 +13,7 @@ mod functions;
 mod golden_tests;
 mod html;
 mod lex;
+mod literal;
 mod node;
 mod number;
 mod parse;
