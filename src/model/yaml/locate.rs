@@ -67,7 +67,7 @@ fn steps(path: &str) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
     for part in path.split('.') {
         let (key, indices) = part.split_once('[').map_or((part, ""), |(key, rest)| (key, rest));
-        if key.is_empty() {
+        if key.is_empty() || (part.contains('[') && !part.ends_with(']')) {
             return None;
         }
         steps.push(Step::Key(key.to_owned()));
