@@ -1,6 +1,6 @@
 //! What clients may give us to keep.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::service::Error;
@@ -8,7 +8,7 @@ use super::silence::Silence;
 use crate::model::{Alert, Labels};
 
 /// The limits of alerts and silences. Going over one is an answer that names it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlertLimits {
     /// Alerts from outside kept at once. Default 50,000.

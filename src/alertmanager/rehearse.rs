@@ -197,6 +197,7 @@ mod tests {
             starts_at: Millis(starts),
             ends_at: Some(Millis(ends)),
             generator_url: String::new(),
+            sample_at: None,
         }
     }
 

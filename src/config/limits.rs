@@ -80,6 +80,7 @@ impl Limits {
             serde_json::to_value(&self.ingest),
             serde_json::to_value(&self.query),
             serde_json::to_value(&self.store),
+            serde_json::to_value(&self.alerts),
         ];
         let mut table = BTreeMap::new();
         for part in parts {

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::alerting::{Alerts, Applied};
-use super::file::{RuleSpec, Source};
+use super::file::RuleSpec;
 use super::state::Change;
 use super::{Evaluate, vector};
 use crate::model::{Labels, METRIC_NAME, Millis};
-use crate::query::Expr;
 use crate::storage::Point;
 
 /// Up to how many alerts that begin to fire at once are told apart; more of them share the newest sample of the rule.
@@ -51,11 +50,8 @@ impl Alerts {
 
 /// When each series that the rule reads had its newest sample. Series read with an offset are no news and left out.
 fn newest_samples(rule: &RuleSpec, engine: &dyn Evaluate, at: Millis) -> Vec<(Labels, Millis)> {
-    let queries: Vec<&Expr> = match &rule.source {
-        Source::Expr(query) => vec![&query.expr],
-        Source::Signals(signals) => signals.queries.iter().map(|signal| &signal.query.expr).collect(),
-    };
-    let selectors = queries.into_iter().flat_map(Expr::selectors);
+    let queries = rule.queries().into_iter();
+    let selectors = queries.flat_map(|query| query.expr.selectors());
     let present = selectors.filter(|selector| selector.offset.is_none() && selector.at.is_none());
     let texts = present.map(|selector| {
         let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();

@@ -5,11 +5,11 @@
 //! element, as long as there are no native histograms; where there are, the engine is asked as usual.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
 
 use super::Evaluate;
-use super::file::Source;
 use super::runtime::RuleRuntime;
 use crate::model::Millis;
 use crate::query::ast::{BinaryOp, ExprKind};
@@ -37,7 +37,11 @@ impl<'a> Shared<'a> {
     pub(super) fn between(rules: &[RuleRuntime], engine: &'a dyn Evaluate, at: Millis) -> Shared<'a> {
         let mut asked: HashMap<String, (&Expr, usize)> = HashMap::new();
         if rules.len() > 1 {
-            for threshold in rules.iter().flat_map(exprs).filter_map(threshold) {
+            for threshold in rules
+                .iter()
+                .flat_map(|rule| rule.spec.queries())
+                .filter_map(|query| threshold(&query.expr))
+            {
                 let entry = asked.entry(threshold.vector.to_string());
                 entry.or_insert((threshold.vector, 0)).1 += 1;
             }
@@ -49,7 +53,8 @@ impl<'a> Shared<'a> {
             .collect();
         let scans = several.into_par_iter().filter_map(|(text, vector)| {
             // What fails here fails again for each rule by itself, which then says so.
-            let output = engine.instant(vector, at).ok()?;
+            let asked = catch_unwind(AssertUnwindSafe(|| engine.instant(vector, at)));
+            let output = asked.ok()?.ok()?;
             let QueryValue::Vector(samples) = output.value else {
                 return None;
             };
@@ -81,6 +86,10 @@ impl Evaluate for Shared<'_> {
             stats: QueryStats::default(),
         })
     }
+
+    fn complete_until(&self, expr: &Expr) -> Millis {
+        self.engine.complete_until(expr)
+    }
 }
 
 impl Threshold<'_> {
@@ -99,13 +108,6 @@ impl Threshold<'_> {
             BinaryOp::Greater => left > right,
             _ => left >= right,
         }
-    }
-}
-
-fn exprs(rule: &RuleRuntime) -> Vec<&Expr> {
-    match &rule.spec.source {
-        Source::Expr(query) => vec![&query.expr],
-        Source::Signals(signals) => signals.queries.iter().map(|signal| &signal.query.expr).collect(),
     }
 }
 
