@@ -170,7 +170,8 @@ fn code_of(file: &Path) -> Vec<(usize, String)> {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
-    if ["tests", "testing"].contains(&stem.as_str()) || stem.ends_with("_tests") {
+    let of_tests = file.parent().is_some_and(|folder| folder.ends_with("tests"));
+    if of_tests || ["tests", "testing"].contains(&stem.as_str()) || stem.ends_with("_tests") {
         return Vec::new();
     }
     let text = fs::read_to_string(file).unwrap();

@@ -381,7 +381,7 @@ mod tests {
     fn a_digest_that_did_not_arrive_is_sent_again_as_it_was() {
         let mut queue = Queue::default();
         fill(&mut queue, "page", 6, at(0));
-        let digest_of = |key: &NotifyKey| Some((key.group_key < "003".to_owned()).then(|| "d".to_owned()));
+        let digest_of = |key: &NotifyKey| Some((*key.group_key < *"003").then(|| "d".to_owned()));
         let sizes: Vec<usize> = queue.take_due(at(0), digest_of).iter().map(Vec::len).collect();
         assert_eq!(sizes, [3, 1, 1, 1]);
     }

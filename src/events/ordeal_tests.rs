@@ -330,12 +330,12 @@ fn series(store: &Events, matchers: &[(&str, &str)], from: i64, to: i64) -> Vec<
         hints: Hints::default(),
     };
     let found = store.select(&select).unwrap().series;
-    let read = |series: &Box<dyn crate::storage::Series>| {
+    let read = |series: &dyn crate::storage::Series| {
         let mut columns = Columns::default();
         series.columns(select.range, &mut columns).unwrap();
         (series.labels().value("ad_id").to_owned(), columns.values)
     };
-    found.iter().map(read).collect()
+    found.iter().map(|series| read(&**series)).collect()
 }
 
 #[tokio::test]

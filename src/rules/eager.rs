@@ -15,6 +15,7 @@ use super::file::{GroupSpec, RuleSpec};
 use crate::io::Mono;
 use crate::model::{Interval, METRIC_NAME, MatchOp, Matcher};
 use crate::query::ast::VectorSelector;
+use crate::storage::Wake;
 
 /// How long touched rules are gathered after the first touch, so that one evaluation serves one batch.
 pub(super) const GATHER: Interval = Interval(5);
@@ -100,9 +101,7 @@ pub(super) struct Listener<'a> {
 pub(super) type Registrations = Vec<(u64, Vec<Matcher>)>;
 
 /// Returns what to register with the store, and what to do when it calls.
-pub(super) fn registrations<'a>(
-    groups: impl Iterator<Item = Listener<'a>>,
-) -> (Registrations, Arc<dyn Fn(&[u64]) + Send + Sync>) {
+pub(super) fn registrations<'a>(groups: impl Iterator<Item = Listener<'a>>) -> (Registrations, Arc<Wake>) {
     let mut selectors = Vec::new();
     let mut owners: Vec<(Arc<Inbox>, usize)> = Vec::new();
     for group in groups {

@@ -45,11 +45,11 @@ pub(super) struct GroupRuntime {
 
 /// What ended a group's wait.
 enum Woken {
-    ByStop,
-    ByInterval,
-    BySample,
+    Stopped,
+    Interval,
+    Sample,
     /// What was touched has been gathered, or has rested.
-    ByRest,
+    Rested,
 }
 
 impl GroupRuntime {
@@ -110,22 +110,22 @@ impl GroupRuntime {
         loop {
             let woken = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => Woken::ByStop,
-                () = deps.clock.sleep_until(next) => Woken::ByInterval,
-                () = deps.clock.sleep_until(again.unwrap_or_default()), if again.is_some() => Woken::ByRest,
-                () = inbox.arrived(), if again.is_none() => Woken::BySample,
+                _ = stop.wait_for(|stop| *stop) => Woken::Stopped,
+                () = deps.clock.sleep_until(next) => Woken::Interval,
+                () = deps.clock.sleep_until(again.unwrap_or_default()), if again.is_some() => Woken::Rested,
+                () = inbox.arrived(), if again.is_none() => Woken::Sample,
             };
             match woken {
-                Woken::ByStop => return self,
-                Woken::BySample => {
+                Woken::Stopped => return self,
+                Woken::Sample => {
                     again = Some(deps.clock.mono().after(GATHER));
                     continue;
                 }
-                Woken::ByRest => {
+                Woken::Rested => {
                     again = self.evaluate_touched(&deps).await;
                     continue;
                 }
-                Woken::ByInterval => {}
+                Woken::Interval => {}
             }
             self.evaluate(&deps).await;
             metrics::ITERATIONS.inc(&[&self.spec.name]);
@@ -189,10 +189,7 @@ impl GroupRuntime {
 
     /// Evaluates the rules that samples touched, as far as the share goes; returns when to look again at those that rest.
     async fn evaluate_touched(&mut self, deps: &Arc<Deps>) -> Option<Mono> {
-        if self.last.is_none() {
-            // The first evaluation is one of all rules, and it is near.
-            return None;
-        }
+        self.last?; // The first evaluation is one of all rules, and it is near.
         let mono = deps.clock.mono();
         let touched = self.inbox.take();
         let (ready, resting): (Vec<usize>, Vec<usize>) = touched

@@ -90,7 +90,11 @@ fn stripped(mut url: Url, kept: &BTreeSet<String>) -> String {
 
 /// Returns the beginning of a text, at most `max` bytes of whole characters.
 fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]

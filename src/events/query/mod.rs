@@ -150,6 +150,9 @@ impl Piece<'_> {
     }
 }
 
+/// Called with key, bucket and people of a cell.
+pub(super) type VisitPeople<'v> = dyn FnMut(&[u8], i64, PeoplePart<'_>) -> Result<(), PeopleError> + 'v;
+
 /// Some of a cell's people.
 pub(super) enum PeoplePart<'a> {
     One(u64),
@@ -363,7 +366,7 @@ impl Events {
         &self,
         wanted: &Wanted,
         parts: &[Stretch],
-        visit: &mut dyn FnMut(&[u8], i64, PeoplePart<'_>) -> Result<(), PeopleError>,
+        visit: &mut VisitPeople<'_>,
     ) -> Result<(), QuestionError> {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
             return Ok(());

@@ -150,9 +150,9 @@ mod tests {
             reasons: Reasons((n % 3) as u32),
             price: Micros(i64::try_from(n).unwrap()),
             revenue: Micros::ZERO,
-            user: (n % 2 == 0).then_some(PersonHash(u128::from(n % 10) << 100)),
+            user: n.is_multiple_of(2).then_some(PersonHash(u128::from(n % 10) << 100)),
             ip: Some(PersonHash(u128::MAX - u128::from(n))),
-            visitor: (n % 3 == 0).then_some(VisitorId(u64::MAX - n)),
+            visitor: n.is_multiple_of(3).then_some(VisitorId(u64::MAX - n)),
             rules: u32::MAX,
             texts: Texts::join(|field| match field {
                 Field::EventId => &id,

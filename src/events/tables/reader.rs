@@ -100,6 +100,11 @@ impl Page {
     }
 }
 
+/// Called with a key and its rows of a page.
+pub(crate) type VisitRows<'v> = dyn FnMut(&[u8], &Page, Range<usize>) + 'v;
+/// Called with key, bucket and encoded people of a row.
+pub(crate) type VisitEncoded<'v> = dyn FnMut(&[u8], i64, &[u8]) + 'v;
+
 impl Table {
     /// Opens a file; pages are checked when they are read.
     ///
@@ -148,7 +153,7 @@ impl Table {
         prefix: &[u8],
         from: i64,
         to: i64,
-        visit: &mut dyn FnMut(&[u8], &Page, Range<usize>),
+        visit: &mut VisitRows<'_>,
     ) -> Result<(), TableError> {
         for number in self.pages_of(cube, prefix, from, to) {
             let page = cache.get((self.id, number), || self.page(number))?;
@@ -167,7 +172,7 @@ impl Table {
         prefix: &[u8],
         from: i64,
         to: i64,
-        visit: &mut dyn FnMut(&[u8], i64, &[u8]),
+        visit: &mut VisitEncoded<'_>,
     ) -> Result<(), TableError> {
         for number in self.pages_of(cube, prefix, from, to) {
             if self.pages[number].people.0 == 0 {

@@ -113,10 +113,6 @@ async fn ask_with(call: &mut Call, domain: Domain, ad: Option<String>, own: &[&s
 }
 
 /// Returns the hashes under which an asked user and address may stand.
-#[expect(
-    clippy::type_complexity,
-    reason = "users and addresses, taken apart at once by the only caller"
-)]
 fn people(
     call: &Call,
     params: &Params,

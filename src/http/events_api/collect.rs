@@ -250,7 +250,7 @@ mod tests {
             .body(Body::empty())
             .unwrap();
         assert_eq!(post(app("{}"), packed, anybody()).await.0, 415);
-        let many = format!("{{\"events\":[{}]}}", vec!["{}"; 3].join(","));
+        let many = format!("{{\"events\":[{}]}}", ["{}"; 3].join(","));
         let (status, ..) = post(app("limits: {events_per_request: 2}"), request(None, many), anybody()).await;
         assert_eq!(status, 413);
         let key = Request::post("/collect")

@@ -87,7 +87,7 @@ pub(super) fn profile(points: Points<'_>, anchor: i64, settings: &Settings, cale
     }
     let values = regular(points, anchor, settings.resolution)?;
     let period = calendar.slots();
-    let periods: Vec<usize> = match period % 7 == 0 && period / 7 >= 4 && settings.season == 7 * 86_400_000 {
+    let periods: Vec<usize> = match period.is_multiple_of(7) && period / 7 >= 4 && settings.season == 7 * 86_400_000 {
         true => vec![period / 7, period],
         false => vec![period],
     };

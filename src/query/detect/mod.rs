@@ -10,7 +10,7 @@ mod changepoint;
 mod decompose;
 mod forecast;
 #[cfg(test)]
-mod nab;
+mod nab_tests;
 #[cfg(test)]
 mod quality;
 mod robust;

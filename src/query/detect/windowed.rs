@@ -33,7 +33,7 @@ pub(super) fn band(points: Points<'_>, value: f64, settings: &Settings) -> Optio
 }
 
 /// Returns the center, and how far from it is still usual.
-fn measure(values: &mut Vec<f64>, settings: &Settings) -> (f64, f64) {
+fn measure(values: &mut [f64], settings: &Settings) -> (f64, f64) {
     let (center, spread) = match settings.model {
         Model::Zscore => {
             let count = values.len() as f64;
@@ -47,7 +47,7 @@ fn measure(values: &mut Vec<f64>, settings: &Settings) -> (f64, f64) {
         }
         _ => {
             let center = median(values);
-            (center, deviation(&mut values.clone(), center))
+            (center, deviation(&mut values.to_vec(), center))
         }
     };
     (

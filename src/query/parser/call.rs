@@ -74,7 +74,7 @@ impl Parser<'_> {
                 .map(Expr::as_string)
                 .collect();
             if let Some(Err(reason)) = texts.map(|texts| detect::check(detect, &texts)) {
-                self.complain(span, &format!("{}: {reason}", function.name));
+                self.complain(span, format!("{}: {reason}", function.name));
             }
         }
         if function.name == "info"

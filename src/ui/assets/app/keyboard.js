@@ -26,7 +26,7 @@ const KEYS = [
   ["?", "this list"],
 ];
 
-let leader = 0;
+let leader = -Infinity;
 
 function zoomIn() {
   import("./time.js").then(({ span }) => {
@@ -54,11 +54,11 @@ function press(event) {
   const { target } = event;
   if (target.closest?.("input, textarea, select, [contenteditable], dialog, [role=menu], [role=dialog]")) return;
   if (event.key === "g") {
-    leader = Date.now();
+    leader = event.timeStamp;
     return;
   }
-  if (Date.now() - leader < 1200 && PAGES[event.key]) {
-    leader = 0;
+  if (event.timeStamp - leader < 1200 && PAGES[event.key]) {
+    leader = -Infinity;
     event.preventDefault();
     go(PAGES[event.key]);
     return;
