@@ -276,6 +276,8 @@ proptest! {
 
     #[test]
     fn a_range_query_is_its_instant_queries(stored in stored(), query in vector(), step in 7i64..60) {
+        // Sorting has no effect in a range, so that the first elements are others, as in Prometheus.
+        prop_assume!(!(query.contains("limitk") && query.contains("sort")));
         let store = store_of(stored);
         let (end, step) = (Millis(400_000), Interval::secs(step));
         let Ok(ranged) = range_query(&store, &query, end, step) else { return Ok(()) };
